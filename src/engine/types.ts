@@ -1,0 +1,223 @@
+/**
+ * The seam of the whole design: everything above the engine speaks to this interface only.
+ * Implementations: `llama/` (llama.cpp in this process), `process/` (the same behind a child process, the default),
+ * `scripted.ts` (for tests of everything above the engine).
+ *
+ * Dimension suffixes used in shapes: T packed tokens, A answer rows, D width, V vocabulary, R rank, L layers.
+ */
+
+/** A vocabulary index of one model. */
+export type Token = number & { readonly __brand: 'Token' };
+
+export type Role = 'system' | 'user' | 'assistant' | 'tool';
+
+export interface ChatMessage {
+  readonly role: Role;
+  readonly content: string;
+}
+
+export interface ModelInfo {
+  /** Absolute path of the GGUF. */
+  readonly path: string;
+  /** Identity of the base model: a hash over the GGUF's header (metadata and tensor table) and size; what a session is bound to. */
+  readonly fingerprint: string;
+  readonly name: string;
+  readonly architecture: string;
+  readonly layers: number;
+  readonly width: number;
+  readonly feedForward: number;
+  readonly vocabulary: number;
+  /** Tokens that the model was trained to attend to. */
+  readonly contextTrain: number;
+  /** Tokens that this engine's context holds over all sequences. */
+  readonly contextSize: number;
+  /** Bytes of the file. */
+  readonly bytes: number;
+  /** Computing device in words. */
+  readonly device: string;
+}
+
+export interface SamplingOptions {
+  /** 0 (default) is greedy. */
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  /** llama.cpp's DRY repetition control; off unless given. */
+  readonly dry?: { readonly multiplier: number; readonly base?: number; readonly allowedLength?: number; readonly lastTokens?: number };
+  /** Same seed, same model, same request: same text. Default 0. */
+  readonly seed?: number;
+}
+
+export interface GenerateRequest extends SamplingOptions {
+  /** Either a conversation, rendered with the model's own chat template, or raw text (special tokens are parsed). */
+  readonly prompt: readonly ChatMessage[] | string;
+  /** Text that the answer begins with (it is not part of the result). */
+  readonly prefill?: string;
+  /** Default 512. */
+  readonly maxTokens?: number;
+  /** Generation ends before the first of these; it is not part of the result. */
+  readonly stop?: readonly string[];
+  /** JSON schema that the output must satisfy; compiled to a grammar. */
+  readonly schema?: JsonSchema;
+  /** false: answer with the base model, without fast weights. Default true. */
+  readonly fastWeights?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export type FinishReason = 'end' | 'stop' | 'length';
+
+export type GenerateEvent =
+  | { readonly type: 'text'; readonly text: string }
+  | {
+      readonly type: 'done';
+      readonly text: string;
+      readonly finish: FinishReason;
+      /** Tokens of the prompt, and how many of them were already in the KV cache. */
+      readonly promptTokens: number;
+      readonly cachedTokens: number;
+      readonly outputTokens: number;
+      readonly ms: number;
+    };
+
+export interface ScoreRequest {
+  readonly prompt: readonly ChatMessage[] | string;
+  /** The text whose tokens are scored, tokenised on its own after the prompt. */
+  readonly answer: string;
+  readonly fastWeights?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface Score {
+  readonly tokens: readonly Token[];
+  /** Natural log-probability of each answer token given all before it. */
+  readonly logProbs: Float64Array;
+  /** Whether each answer token is the most probable one. */
+  readonly greedy: readonly boolean[];
+}
+
+export interface JsonSchema {
+  readonly [key: string]: unknown;
+}
+
+/** One LoRA pair of one product: y = W x + (alpha / rank) B A x. */
+export interface LoraTensor {
+  /** GGUF name of the adapted weight, e.g. `blk.24.ffn_up.weight`. */
+  readonly name: string;
+  /** A, row-major [R, in]. */
+  readonly a: Float32Array;
+  /** B, row-major [out, R]. */
+  readonly b: Float32Array;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** Delta: the fast weights. A value, never mutated by the engine. `alpha` equals `rank` throughout tmem, so the scale is 1. */
+export interface FastWeights {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly tensors: readonly LoraTensor[];
+}
+
+/** One training sample: text after the chat template, prompt and answer tokenised separately; loss on the answer's tokens only. */
+export interface Sample {
+  readonly prompt: string;
+  readonly answer: string;
+  /** Multiplies the loss of this sample's tokens. Default 1. */
+  readonly weight?: number;
+}
+
+export type Optimizer =
+  | { readonly kind: 'sgd'; readonly lr: number; readonly weightDecay?: number }
+  | { readonly kind: 'adamw'; readonly lr: number; readonly beta1?: number; readonly beta2?: number; readonly eps?: number; readonly weightDecay?: number };
+
+/** How A is chosen. B is always 0. */
+export type Initialisation =
+  /** A0 = Sigma_r V_r^T of the adapted weight (the paper's). */
+  | { readonly kind: 'svd' }
+  | { readonly kind: 'random' }
+  /** Rows span the top directions of the samples' inputs, whitened by the inputs of `ordinary` text (see training/keys.ts). */
+  | {
+      readonly kind: 'keys';
+      readonly samples: readonly Sample[];
+      readonly ordinary: readonly Sample[];
+      /** Relative ridge: lambda = ridge * trace(C) / n. Default 0.02. */
+      readonly ridge?: number;
+      /** Root mean square of A x over the samples' tokens. Default 50. */
+      readonly scale?: number;
+    };
+
+export interface InitialiseRequest {
+  readonly init: Initialisation;
+  readonly rank: number;
+  /** Number of last layers that are adapted. */
+  readonly layers: number;
+  readonly seed?: number;
+  /** Fast weights that are in force while inputs are captured (`keys` only). */
+  readonly frozen?: FastWeights;
+  readonly signal?: AbortSignal;
+}
+
+export interface TrainRequest {
+  readonly samples: readonly Sample[];
+  /** A is kept, B is trained from where it is. */
+  readonly weights: FastWeights;
+  /** Added to every forward pass, not trained. */
+  readonly frozen?: FastWeights;
+  readonly optimizer: Optimizer;
+  readonly epochs: number;
+  /** Samples a step, in the order given. Default 16. */
+  readonly batch?: number;
+  /** Stop after the step whose loss is below this. */
+  readonly stopLoss?: number;
+  readonly signal?: AbortSignal;
+}
+
+export type TrainEvent =
+  | { readonly type: 'prefix'; readonly ms: number; readonly tokens: number; readonly answerTokens: number }
+  | { readonly type: 'step'; readonly epoch: number; readonly step: number; readonly loss: number; readonly gradNorm: number; readonly ms: number };
+
+export interface TrainResult {
+  readonly weights: FastWeights;
+  /** Mean loss per answer token before each step. */
+  readonly steps: readonly { readonly loss: number; readonly gradNorm: number }[];
+  /** Loss before the epoch's last step. */
+  readonly epochs: readonly { readonly loss: number; readonly ms: number }[];
+  readonly prefixMs: number;
+  readonly tokens: number;
+  readonly answerTokens: number;
+}
+
+export interface Engine {
+  readonly model: ModelInfo;
+  /** Special tokens in the text are recognised unless `plain`. */
+  tokenize(text: string, options?: { readonly plain?: boolean }): Promise<Token[]>;
+  detokenize(tokens: readonly Token[]): Promise<string>;
+  /** The model's own Jinja chat template. With `generation` (default true) the assistant's turn is opened. */
+  renderChat(messages: readonly ChatMessage[], options?: { readonly generation?: boolean }): Promise<string>;
+  /** Question and answer as a training sample: the answer closed as the chat template closes it. */
+  renderSample(instruction: string, output: string): Promise<Sample>;
+  /**
+   * Streams text, then one `done`. Many calls may run at once: their tokens are decoded together.
+   * @throws TmemError `usage` for a prompt that does not fit, a bad option or schema; `aborted` when the signal fires.
+   */
+  generate(request: GenerateRequest): AsyncIterable<GenerateEvent>;
+  /** Log-probabilities of a given answer. */
+  score(request: ScoreRequest): Promise<Score>;
+  /** New fast weights with B = 0. */
+  initialise(request: InitialiseRequest): Promise<FastWeights>;
+  /**
+   * Trains B on the samples. The weights in force for generation are not touched: see `setFastWeights`.
+   * @throws TmemError `failed` when a loss or gradient is not finite; `missing` when the architecture cannot be trained.
+   */
+  train(request: TrainRequest, onEvent?: (event: TrainEvent) => void): Promise<TrainResult>;
+  /** Puts fast weights in force for everything that follows (null: the base model). Waits for running generations. */
+  setFastWeights(weights: FastWeights | null): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Runs `generate` to its end. */
+export async function complete(engine: Engine, request: GenerateRequest): Promise<Extract<GenerateEvent, { type: 'done' }>> {
+  for await (const event of engine.generate(request)) if (event.type === 'done') return event;
+  throw new Error('generate ended without a done event');
+}
