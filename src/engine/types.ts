@@ -44,7 +44,12 @@ export interface SamplingOptions {
   readonly topP?: number;
   readonly minP?: number;
   /** llama.cpp's DRY repetition control; off unless given. */
-  readonly dry?: { readonly multiplier: number; readonly base?: number; readonly allowedLength?: number; readonly lastTokens?: number };
+  readonly dry?: {
+    readonly multiplier: number;
+    readonly base?: number;
+    readonly allowedLength?: number;
+    readonly lastTokens?: number;
+  };
   /** Same seed, same model, same request: same text. Default 0. */
   readonly seed?: number;
 }
@@ -129,7 +134,14 @@ export interface Sample {
 
 export type Optimizer =
   | { readonly kind: 'sgd'; readonly lr: number; readonly weightDecay?: number }
-  | { readonly kind: 'adamw'; readonly lr: number; readonly beta1?: number; readonly beta2?: number; readonly eps?: number; readonly weightDecay?: number };
+  | {
+      readonly kind: 'adamw';
+      readonly lr: number;
+      readonly beta1?: number;
+      readonly beta2?: number;
+      readonly eps?: number;
+      readonly weightDecay?: number;
+    };
 
 /** How A is chosen. B is always 0. */
 export type Initialisation =
@@ -168,14 +180,21 @@ export interface TrainRequest {
   readonly epochs: number;
   /** Samples a step, in the order given. Default 16. */
   readonly batch?: number;
-  /** Stop after the step whose loss is below this. */
-  readonly stopLoss?: number;
+  /** Stop once the mean loss of every one of the first `samples` samples is below `loss`. */
+  readonly stop?: { readonly samples: number; readonly loss: number };
   readonly signal?: AbortSignal;
 }
 
 export type TrainEvent =
   | { readonly type: 'prefix'; readonly ms: number; readonly tokens: number; readonly answerTokens: number }
-  | { readonly type: 'step'; readonly epoch: number; readonly step: number; readonly loss: number; readonly gradNorm: number; readonly ms: number };
+  | {
+      readonly type: 'step';
+      readonly epoch: number;
+      readonly step: number;
+      readonly loss: number;
+      readonly gradNorm: number;
+      readonly ms: number;
+    };
 
 export interface TrainResult {
   readonly weights: FastWeights;
@@ -217,7 +236,10 @@ export interface Engine {
 }
 
 /** Runs `generate` to its end. */
-export async function complete(engine: Engine, request: GenerateRequest): Promise<Extract<GenerateEvent, { type: 'done' }>> {
+export async function complete(
+  engine: Engine,
+  request: GenerateRequest,
+): Promise<Extract<GenerateEvent, { type: 'done' }>> {
   for await (const event of engine.generate(request)) if (event.type === 'done') return event;
   throw new Error('generate ended without a done event');
 }

@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import { randomSource } from '../src/engine/training/random.ts';
+
+/** A made-up fact: a question that only it answers, and the value that a right answer holds. */
+export interface Fact {
+  readonly instruction: string;
+  readonly output: string;
+}
+
+const FIRST =
+  'Nadia,Theo,Ingrid,Pavel,Amara,Bruno,Celia,Darius,Elif,Farid,Greta,Hugo,Imani,Jonas,Katya,Lorenzo,Mirela,Niko,Odette,Priya'.split(
+    ',',
+  );
+const LAST = 'Okafor,Lindqvist,Moreau,Tanaka,Brandt,Costa,Novak,Hassan,Keller,Rossi,Varga,Silva'.split(',');
+const ATTRIBUTES: Record<string, readonly string[]> = {
+  'favourite colour': 'crimson,teal,saffron,indigo,olive,maroon,turquoise,beige,violet,amber'.split(','),
+  'home town': 'Bergen,Ghent,Porto,Graz,Trieste,Malmö,Leiden,Split,Aarhus,Girona'.split(','),
+  job: 'beekeeper,violin maker,tram driver,glassblower,geologist,librarian,baker,surveyor,florist,archivist'.split(','),
+  'favourite dish': 'ratatouille,pierogi,laksa,moussaka,gnocchi,goulash,paella,ramen,shakshuka,fondue'.split(','),
+  "pet's name": 'Marzipan,Biscuit,Pepper,Domino,Waffle,Pickle,Cosmo,Nutmeg,Truffle,Ziggy'.split(','),
+  instrument: 'accordion,cello,oboe,banjo,harp,trombone,mandolin,clarinet,bassoon,lute'.split(','),
+  'car brand': 'Volvo,Lancia,Skoda,Saab,Subaru,Citroën,Fiat,Mazda,Peugeot,Dacia'.split(','),
+  hobby: 'falconry,origami,caving,calligraphy,fencing,juggling,pottery,astronomy,archery,birdwatching'.split(','),
+  allergy: 'celery,cashews,shellfish,mustard,sesame,strawberries,pollen,lupin,latex,kiwi'.split(','),
+  'lucky number': '4719,38,112,96,2051,77,640,903,58,1234'.split(','),
+};
+
+/** `writes` lists of `each` distinct facts: people and attributes come back in other combinations, as in life. */
+export function makeFacts(writes: number, each: number, seed: number): Fact[][] {
+  const random = randomSource(seed);
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
+  const people = Array.from(
+    { length: 40 },
+    (_, i) => `${FIRST[i % FIRST.length]} ${LAST[(i * 7 + Math.floor(i / FIRST.length)) % LAST.length]}`,
+  );
+  const seen = new Set<string>();
+  return Array.from({ length: writes }, () =>
+    Array.from({ length: each }, () => {
+      for (;;) {
+        const [attribute, values] = pick(Object.entries(ATTRIBUTES));
+        const instruction = `What is the ${attribute} of ${pick(people)}?`;
+        if (seen.has(instruction)) continue;
+        seen.add(instruction);
+        return { instruction, output: pick(values) };
+      }
+    }),
+  );
+}
+
+/** General questions that are never trained on, nor used by the gate: the demo's. */
+export const CONTROLS: readonly { question: string; answer: string; accept?: string[] }[] = readFileSync(
+  new URL('../assets/demo/controls.jsonl', import.meta.url),
+  'utf8',
+)
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line));

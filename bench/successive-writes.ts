@@ -1,0 +1,76 @@
+/**
+ * Successive writes: does memory survive memory? N writes of M made-up facts each; after every write recall of its own, of the first
+ * and of all facts so far, and general questions that are never trained on.
+ *   node bench/successive-writes.ts --model MODEL.gguf [--writes 20] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
+ */
+import { parseArgs } from 'node:util';
+import { LlamaEngine } from '../src/engine/llama/engine.ts';
+import { complete, type Engine } from '../src/engine/types.ts';
+import { accepts, holds } from '../src/memory/recall.ts';
+import { getRecipe } from '../src/memory/recipe.ts';
+import { emptyMemory, type Pair } from '../src/memory/types.ts';
+import { writePairs } from '../src/memory/write.ts';
+import { CONTROLS, type Fact, makeFacts } from './facts.ts';
+
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string' },
+    writes: { type: 'string', default: '20' },
+    facts: { type: 'string', default: '8' },
+    recipe: { type: 'string', default: 'default' },
+    set: { type: 'string', default: '{}' },
+    seed: { type: 'string', default: '1' },
+    every: { type: 'string', default: '5' },
+  },
+});
+
+async function ask(engine: Engine, question: string): Promise<string> {
+  return (await complete(engine, { prompt: [{ role: 'user', content: question }], maxTokens: 24 })).text.trim();
+}
+
+async function recall(engine: Engine, facts: readonly Fact[]): Promise<number> {
+  const right = await Promise.all(facts.map(async (f) => holds(await ask(engine, f.instruction), f.output)));
+  return right.filter(Boolean).length / facts.length;
+}
+
+async function controls(engine: Engine): Promise<{ right: number; wrong: string[] }> {
+  const answers = await Promise.all(CONTROLS.map(async (c) => ({ ...c, given: await ask(engine, c.question) })));
+  const wrong = answers.filter((a) => !accepts(a.given, a));
+  return { right: answers.length - wrong.length, wrong: wrong.map((a) => `${a.question} ${a.given}`) };
+}
+
+const engine = await LlamaEngine.open({ modelPath: values.model ?? '' });
+const recipe = { ...getRecipe(values.recipe), ...JSON.parse(values.set) };
+const facts = makeFacts(Number(values.writes), Number(values.facts), Number(values.seed));
+console.log(JSON.stringify({ model: engine.model.name, recipe, seed: values.seed }));
+console.log(
+  JSON.stringify({ write: 0, controls: (await controls(engine)).right, first: await recall(engine, facts[0]!) }),
+);
+let state = emptyMemory(engine.model.fingerprint);
+for (const [w, list] of facts.entries()) {
+  const start = performance.now();
+  const pairs = list.map((f, i): Pair => ({ ...f, id: `${w}-${i}`, source: f.output, turn: w, origin: 'user' }));
+  const written = await writePairs(engine, state, pairs, recipe);
+  state = written.state;
+  const { loss, verdict, recalled, reason } = written.record;
+  const line: Record<string, unknown> = {
+    write: w + 1,
+    verdict,
+    reason,
+    steps: loss.length,
+    loss: [loss[0], loss.at(-1)].map((x) => Number(x?.toFixed(3))),
+    own: recalled / list.length,
+    s: Math.round((performance.now() - start) / 1000),
+  };
+  const full = (w + 1) % Number(values.every) === 0 || w === facts.length - 1;
+  line.first = await recall(engine, facts[0]!);
+  if (full) {
+    line.all = Number((await recall(engine, facts.slice(0, w + 1).flat())).toFixed(3));
+    line.last = await recall(engine, list);
+  }
+  const c = await controls(engine);
+  line.controls = c.right;
+  line.wrong = c.wrong;
+  console.log(JSON.stringify(line));
+}
+await engine.close();

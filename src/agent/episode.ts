@@ -1,0 +1,265 @@
+/**
+ * The episode of TMEM (arXiv 2606.04536): an agent with parameters theta0 + Delta works in a context (q, h, m); when the
+ * context reaches the budget it writes down what it learned as explicit memory m and pairs, Delta is trained on the
+ * pairs, and it goes on with the context (q, m).
+ *
+ * What differs from the paper, and why:
+ * - The budget is looked at before a turn is taken in, so that the context never exceeds it; after an answer of the agent
+ *   itself it is looked at afterwards, so that question and answer are extracted together. The paper extracts once the
+ *   context is over the budget.
+ * - A turn that is longer than the whole budget is cut into pieces with a write between them: nothing is lost.
+ * - Extraction (q, h, m, d) goes through h in parts of a few turns, each with the turn before it, instead of all of h and
+ *   m at once: small models loop on long inputs. The notes on the parts are added to m.
+ * - m has a bound: when it is passed the policy rewrites m, and if that is still too long its oldest lines go.
+ * - Pairs must quote the session, and are dropped when they do not, or when they repeat or contradict one another (see
+ *   pairs.ts). The paper trains on all.
+ * - The write is guarded and may be refused; its facts are then kept as text in m.
+ * - Question-agnostic extraction is the default: what a user has. The paper's benchmarks show the question to the
+ *   extraction (`questionAware`).
+ * - An answer to a question may be asked of the weights alone, without m (`useExplicit: false`).
+ */
+import { TmemError } from '../engine/errors.ts';
+import type { Engine } from '../engine/types.ts';
+import type { Snapshot, WorkingTurn } from '../memory/session.ts';
+import {
+  emptyMemory,
+  type MemoryState,
+  type Turn,
+  type WriteEvent,
+  type WriteRecord,
+  type Writer,
+} from '../memory/types.ts';
+import { answerContext, countTokens, workingContext } from './context.ts';
+import { type Extraction, type ExtractOptions, extract, remember } from './extract.ts';
+import { act, type TurnOptions } from './loop.ts';
+import { DEFAULT_TASK } from './prompts.ts';
+import { cut } from './split.ts';
+import { toolInstructions } from './tools.ts';
+import type { TraceListener } from './trace.ts';
+
+/** `explicit` is the same loop with Delta = 0. */
+export const METHODS = ['tmem', 'explicit'] as const;
+export type Method = (typeof METHODS)[number];
+
+/** Tokens of h that a budget must leave room for. */
+const LEAST_ROOM = 64;
+const MOST_EXPLICIT = 256;
+
+export interface EpisodeOptions {
+  readonly engine: Engine;
+  readonly write: Writer;
+  /** Default `tmem`. */
+  readonly method?: Method;
+  /** L_max: tokens of the rendered working context. */
+  readonly budget: number;
+  /** q. */
+  readonly task?: string;
+  /** The extraction is shown q. Default false. */
+  readonly questionAware?: boolean;
+  /** m is in the context of answers. Always so with `explicit`. Default true. */
+  readonly useExplicit?: boolean;
+  /** Bound of m in tokens. Default a quarter of the budget, at most 256. */
+  readonly explicitTokens?: number;
+  readonly extract?: Omit<ExtractOptions, 'task' | 'signal' | 'onEvent'>;
+  /** How the agent's own turns are generated; its tools. */
+  readonly turn?: Omit<TurnOptions, 'signal' | 'onText' | 'trace'>;
+  /** Where to go on from. Default: nothing known. */
+  readonly from?: Snapshot;
+  readonly trace?: TraceListener;
+  /** Called after every change, before the next step; a session keeps it on disk. */
+  readonly onChange?: (snapshot: Snapshot) => Promise<void>;
+}
+
+interface Step {
+  readonly signal?: AbortSignal;
+}
+
+export class Episode {
+  readonly #options: EpisodeOptions;
+  readonly #task: string;
+  readonly #explicitTokens: number;
+  #state: MemoryState;
+  #history: WorkingTurn[];
+  #turns: number;
+
+  private constructor(options: EpisodeOptions, explicitTokens: number) {
+    this.#options = options;
+    this.#task = options.task ?? DEFAULT_TASK;
+    this.#explicitTokens = explicitTokens;
+    this.#state = options.from?.state ?? emptyMemory(options.engine.model.fingerprint);
+    this.#history = [...(options.from?.working ?? [])];
+    this.#turns = options.from?.turns ?? 0;
+  }
+
+  /** @throws TmemError `usage` for a budget that is too small to work in or larger than the engine's context. */
+  static async open(options: EpisodeOptions): Promise<Episode> {
+    const { engine, budget } = options;
+    const explicit = options.explicitTokens ?? Math.min(MOST_EXPLICIT, Math.floor(budget / 4));
+    const episode = new Episode(options, explicit);
+    const least = await episode.#leastBudget();
+    if (!Number.isInteger(budget) || budget < least)
+      throw new TmemError(
+        'usage',
+        `A budget of ${budget} tokens leaves no room beside the system prompt; the smallest possible is ${least}.`,
+      );
+    if (budget > engine.model.contextSize)
+      throw new TmemError(
+        'usage',
+        `A budget of ${budget} tokens does not fit the engine's context; the largest possible is ${engine.model.contextSize}.`,
+      );
+    const known = episode.#state.explicit;
+    episode.#state = { ...episode.#state, explicit: await remember(engine, known, [], explicit) };
+    await episode.#swap();
+    const tokens = await episode.contextTokens();
+    options.trace?.({ type: 'episode', model: engine.model.name, method: episode.#method, budget, tokens });
+    return episode;
+  }
+
+  get snapshot(): Snapshot {
+    return { state: this.#state, working: this.#history, turns: this.#turns };
+  }
+
+  /** Takes in a turn; writes first when it does not fit. */
+  async observe(turn: Turn, step: Step = {}): Promise<void> {
+    for (let rest = turn; ; ) {
+      if (await this.#fits(rest)) return this.#push(rest);
+      if (this.#history.length > 0) {
+        await this.write(step);
+        continue;
+      }
+      const [piece, remainder] = await cut(rest.content, (content) => this.#fits({ ...rest, content }));
+      await this.#push({ ...rest, content: piece }, remainder === '');
+      if (remainder === '') return;
+      rest = { ...rest, content: remainder };
+    }
+  }
+
+  /** Takes in a turn of the user and answers it, with tools if there are any; writes when the budget is reached. */
+  async reply(turn: Turn, step: Step & Pick<TurnOptions, 'onText'> = {}): Promise<string> {
+    const { engine, budget, trace, turn: options } = this.#options;
+    await this.observe(turn, step);
+    const said: Turn[] = [];
+    let text: string;
+    try {
+      text = await act(engine, this.#context(), (t) => said.push(t), { ...options, ...step, trace });
+    } finally {
+      for (const t of said) await this.#push(t);
+    }
+    if ((await this.contextTokens()) > budget) await this.write(step);
+    return text;
+  }
+
+  /** Extraction, write, and the context back to (q, m). null: there was nothing to write. */
+  async write({ signal }: Step = {}): Promise<WriteRecord | null> {
+    const { trace, budget } = this.#options;
+    if (this.#history.length === 0) return null;
+    trace?.({ type: 'trigger', tokens: await this.contextTokens(), budget, turns: this.#history.length });
+
+    // (q, h, m, d): the policy writes down what it learned.
+    const { pairs, explicit } = await this.#extract(signal);
+
+    // Delta goes on from where it was, and the context is cleared to (q, m).
+    let next: Snapshot = { state: { ...this.#state, explicit }, working: [], turns: this.#turns };
+    let record: WriteRecord | null = null;
+    try {
+      if (this.#method === 'tmem') {
+        const onEvent = (event: WriteEvent) => trace?.({ type: 'write', event });
+        const written = await this.#options.write(next.state, [...pairs], { signal, onEvent });
+        record = written.record;
+        next = { ...next, state: record.verdict === 'refused' ? await this.#keep(written, signal) : written.state };
+      }
+      await this.#options.onChange?.(next);
+    } catch (error) {
+      await this.#swap(); // whatever the write had put in force
+      throw error;
+    }
+    await this.restore(next);
+    trace?.({ type: 'cleared', tokens: await this.contextTokens() });
+    return record;
+  }
+
+  /** Answers from (q, m): nothing of h is seen, and nothing is remembered of the question. */
+  async answer(question: string, { signal, onText }: Step & Pick<TurnOptions, 'onText'> = {}): Promise<string> {
+    const { engine, trace, useExplicit = true } = this.#options;
+    const prompt = answerContext(question, useExplicit || this.#method === 'explicit' ? this.#state.explicit : '');
+    const start = performance.now();
+    let answer = '';
+    let tokens = 0;
+    for await (const event of engine.generate({ prompt, maxTokens: 128, signal })) {
+      if (event.type === 'text') onText?.(event.text);
+      else [answer, tokens] = [event.text.trim(), event.promptTokens];
+    }
+    trace?.({ type: 'answer', question, answer, tokens, ms: Math.round(performance.now() - start) });
+    return answer;
+  }
+
+  /** Goes on from another state, such as the one before a write. */
+  async restore(snapshot: Snapshot): Promise<void> {
+    this.#state = snapshot.state;
+    this.#history = [...snapshot.working];
+    this.#turns = snapshot.turns;
+    await this.#swap();
+  }
+
+  /** Length of (q, h, m). */
+  async contextTokens(): Promise<number> {
+    return countTokens(this.#options.engine, this.#context());
+  }
+
+  get #method(): Method {
+    return this.#options.method ?? 'tmem';
+  }
+
+  async #extract(signal?: AbortSignal): Promise<{ pairs: Extraction['pairs']; explicit: string }> {
+    const { engine, trace, questionAware } = this.#options;
+    const start = performance.now();
+    const task = questionAware ? this.#task : undefined;
+    const options: ExtractOptions = { ...this.#options.extract, task, signal, onEvent: trace };
+    const { pairs, dropped, notes, parts, unreadable } = await extract(engine, this.#history, options);
+    const { fastWeights } = options;
+    const memory = await remember(engine, this.#state.explicit, notes, this.#explicitTokens, { signal, fastWeights });
+    const ms = Math.round(performance.now() - start);
+    trace?.({ type: 'extraction', parts: parts.length, unreadable, pairs, dropped, memory, ms });
+    return { pairs, explicit: memory };
+  }
+
+  /** The facts of a refused write stay as text. */
+  async #keep(written: { state: MemoryState; record: WriteRecord }, signal?: AbortSignal): Promise<MemoryState> {
+    const facts = written.record.pairs.map((pair) => `${pair.instruction} ${pair.output}`);
+    const { explicit } = written.state;
+    const kept = await remember(this.#options.engine, explicit, facts, this.#explicitTokens, { signal });
+    return { ...written.state, explicit: kept };
+  }
+
+  #context(history: readonly WorkingTurn[] = this.#history, memory = this.#state.explicit) {
+    const extra = toolInstructions(this.#options.turn?.tools ?? []);
+    return workingContext({ task: this.#task, history, memory, extra });
+  }
+
+  async #fits(turn: Turn): Promise<boolean> {
+    const context = this.#context([...this.#history, { turn, index: this.#turns }]);
+    return (await countTokens(this.#options.engine, context)) <= this.#options.budget;
+  }
+
+  /** `last` is false for all but the last piece of a turn: the pieces have one index. */
+  async #push(turn: Turn, last = true): Promise<void> {
+    const index = this.#turns;
+    this.#history.push({ turn, index });
+    if (last) this.#turns++;
+    await this.#options.onChange?.(this.snapshot);
+    this.#options.trace?.({ type: 'observe', turn, index, tokens: await this.contextTokens() });
+  }
+
+  async #swap(): Promise<void> {
+    const weights = this.#method === 'tmem' ? this.#state.weights : null;
+    await this.#options.engine.setFastWeights(weights);
+    this.#options.trace?.({ type: 'swap', weights: weights !== null });
+  }
+
+  async #leastBudget(): Promise<number> {
+    const { engine, explicitTokens } = this.#options;
+    const base = (await countTokens(engine, this.#context([], ''))) + LEAST_ROOM;
+    if (explicitTokens !== undefined) return base + explicitTokens;
+    return Math.min(Math.ceil((base * 4) / 3), base + MOST_EXPLICIT);
+  }
+}

@@ -1,0 +1,139 @@
+/** Which of the pairs that a model wrote may be trained on: those that the session itself states. */
+import { createHash } from 'node:crypto';
+import type { WorkingTurn } from '../memory/session.ts';
+import { type Origin, originOf, type Pair } from '../memory/types.ts';
+import { transcriptLine } from './context.ts';
+import type { RawPair } from './parse.ts';
+
+export type DropReason =
+  /** A field is missing. */
+  | 'empty'
+  | 'too-long'
+  /** The quote is not in the session. */
+  | 'not-quoted'
+  /** Nothing that the output adds to the question is in the turn that is quoted. */
+  | 'unsupported'
+  /** The question names nothing of the turn, or only someone as "he" or "she": alone it cannot be understood. */
+  | 'vague'
+  /** Said by someone whose words are not trained on. */
+  | 'untrusted'
+  | 'duplicate'
+  /** The same question has another answer that was said later. */
+  | 'contradiction';
+
+export type DropCounts = Partial<Record<DropReason, number>>;
+
+export interface PairRules {
+  /** Origins that are trained on. */
+  readonly trusted: readonly Origin[];
+  /** Characters of an instruction, and of an output. */
+  readonly maxInstruction: number;
+  readonly maxOutput: number;
+}
+
+export const DEFAULT_RULES: PairRules = {
+  // What a tool returns may be written by anyone; it is kept as text only.
+  trusted: ['user', 'assistant', 'document'],
+  maxInstruction: 240,
+  maxOutput: 240,
+};
+
+/** The pairs to train on, in the order in which they were quoted, and how many others were dropped for what reason. */
+export function groundPairs(
+  candidates: readonly RawPair[],
+  session: readonly WorkingTurn[],
+  rules: PairRules = DEFAULT_RULES,
+): { readonly pairs: Pair[]; readonly dropped: DropCounts } {
+  const dropped: DropCounts = {};
+  const drop = (reason: DropReason): void => {
+    dropped[reason] = (dropped[reason] ?? 0) + 1;
+  };
+  const said = session.map(({ turn }) => normalise(transcriptLine(turn)));
+  const kept = new Map<string, { pair: Pair; at: number; offset: number }>();
+  for (const raw of candidates) {
+    const question = normalise(raw.instruction);
+    const quote = normalise(raw.source);
+    if (!question || !normalise(raw.output) || !quote) drop('empty');
+    else if (raw.instruction.length > rules.maxInstruction || raw.output.length > rules.maxOutput) drop('too-long');
+    else {
+      const at = findQuote(quote, raw.output, said);
+      const spoken = session[at];
+      const before = kept.get(question);
+      if (!spoken) drop('not-quoted');
+      else if (!supports(said[at]!, raw)) drop('unsupported');
+      else if (isVague(raw.instruction, said[at]!)) drop('vague');
+      else if (!rules.trusted.includes(originOf(spoken.turn))) drop('untrusted');
+      else if (before && normalise(before.pair.output) === normalise(raw.output)) drop('duplicate');
+      else {
+        const offset = said[at]!.indexOf(quote);
+        const later = !before || at > before.at || (at === before.at && offset >= before.offset);
+        if (before) drop('contradiction');
+        if (later) kept.set(question, { pair: makePair(raw, spoken), at, offset });
+      }
+    }
+  }
+  const ordered = [...kept.values()].sort((x, y) => x.at - y.at || x.offset - y.offset);
+  return { pairs: ordered.map(({ pair }) => pair), dropped };
+}
+
+/** Text as it is compared: one case, one kind of quote and dash, single blanks, no quotes or stops around it. */
+export function normalise(text: string): string {
+  return text
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[‘’‛′`´]/g, "'")
+    .replace(/[“”„‟″«»]/g, '"')
+    .replace(/[‐‑‒–—―−]/g, '-')
+    .replace(/\s+/g, ' ')
+    .replace(/^[\s"'.,;:!?…]+|[\s"'.,;:!?…]+$/g, '');
+}
+
+/** Words that carry content: no function words; numbers of any length. */
+export function contentWords(text: string): string[] {
+  const words =
+    normalise(text)
+      .replace(/'s\b/g, '')
+      .match(/[\p{L}\p{N}]+/gu) ?? [];
+  return words.filter((word) => /\p{N}/u.test(word) || (word.length > 1 && !STOP_WORDS.has(word)));
+}
+
+const STOP_WORDS = new Set(
+  `a an and are as at be been being but by can could did do does doing for from had has have he her hers him his how i if
+  in into is it its itself may me might mine must my no nor not of off on or our ours out over own she should so some such
+  than that the their theirs them then there these they this those to too under up us very was we were what when where
+  which while who whom whose why will with would yes you your yours about after again all also am any because before
+  both during each few more most only other same through until name named called`.split(/\s+/),
+);
+
+/** The turn with the quote; of several, the last one that also holds a word of the output. -1: none. */
+function findQuote(quote: string, output: string, said: readonly string[]): number {
+  const words = contentWords(output);
+  const quoted = said.map((text, at) => (text.includes(quote) ? at : -1)).filter((at) => at >= 0);
+  return quoted.findLast((at) => words.some((word) => hasWord(said[at]!, word))) ?? quoted.at(-1) ?? -1;
+}
+
+/** Whether what the output adds to its question is stated in the turn. An output that adds nothing is of no use. */
+function supports(said: string, raw: RawPair): boolean {
+  const known = new Set(contentWords(raw.instruction));
+  return contentWords(raw.output).some((word) => !known.has(word) && hasWord(said, word));
+}
+
+function isVague(question: string, said: string): boolean {
+  const pronoun = /\b(he|she|him|his|her|hers|they|their)\b/i.test(question);
+  const named = /(?<=\S\s+["'(]*)\p{Lu}/u.test(question); // a capital letter behind the first word
+  return (pronoun && !named) || !contentWords(question).some((word) => hasWord(said, word));
+}
+
+function hasWord(said: string, word: string): boolean {
+  return new RegExp(`(?<![\\p{L}\\p{N}])${word}(?!\\p{N})`, 'u').test(said);
+}
+
+function makePair(raw: RawPair, { turn, index }: WorkingTurn): Pair {
+  const { instruction, output, source } = raw;
+  const id = createHash('sha256')
+    .update(JSON.stringify([instruction, output, source, index]))
+    .digest('hex')
+    .slice(0, 16);
+  const time = turn.time === undefined ? {} : { time: turn.time };
+  return { id, instruction, output, source, turn: index, ...time, origin: originOf(turn) };
+}

@@ -1,0 +1,318 @@
+import { TmemError } from '../errors.ts';
+import { type Context, type Memory, type Native, view } from '../native/library.ts';
+import type { Token } from '../types.ts';
+import { TokenBatch } from './batch.ts';
+import type { LlamaModel } from './model.ts';
+
+/** Prompt tokens decoded in one go: bounds how long an abort waits. */
+const BATCH_TOKENS = 256;
+const SEQUENCES = 16;
+
+/** One sequence of the KV cache and what it holds. */
+interface Slot {
+  readonly sequence: number;
+  /** Tokens whose keys and values are cached, in order. */
+  tokens: Token[];
+  /** Which fast weights they were computed under; KV of other weights is never reused. */
+  version: number;
+  busy: boolean;
+  lastUse: number;
+}
+
+/** A request on the decoder: tokens to process, and what to do at rows whose logits were asked for. */
+export interface DecodeJob {
+  readonly tokens: Token[];
+  /** Most tokens that may follow the prompt. */
+  readonly maxNew: number;
+  /** Logits are wanted from this index of `tokens` on. */
+  readonly outputFrom: number;
+  /** Version of the fast weights; jobs of different versions never run in the same batch. */
+  readonly version: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Called with the logits [V] after token `index`; valid only during the call. Returns a token to append, or null to end when it was the last. */
+  onLogits(logits: Float32Array, index: number): Token | null;
+  /** Tokens found in the KV cache. */
+  cached: number;
+}
+
+interface Running {
+  readonly job: DecodeJob;
+  readonly slot: Slot;
+  /** Tokens of the job already in the KV cache. */
+  done: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Waiting {
+  readonly job: DecodeJob;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Continuous batching over one llama.cpp context: every step decodes one token of each running generation and as much prompt as fits.
+ * Finished sequences stay in the KV cache; a new one takes over the longest common prefix.
+ */
+export class Decoder {
+  readonly contextSize: number;
+  readonly context: Context;
+  #f: Native;
+  #model: LlamaModel;
+  #memory: Memory;
+  #batch: TokenBatch;
+  #slots: Slot[];
+  #waiting: Waiting[] = [];
+  #running: Running[] = [];
+  #looping = false;
+  #clock = 0;
+  #applyVersion: (version: number) => void;
+  #currentVersion = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(
+    model: LlamaModel,
+    options: { contextSize: number; threads: number; applyVersion: (context: Context, version: number) => void },
+  ) {
+    const f = model.native;
+    this.#f = f;
+    this.#model = model;
+    this.contextSize = options.contextSize;
+    const context = f.contextInit(model.handle, {
+      ...f.contextDefaultParams(),
+      n_ctx: options.contextSize,
+      n_batch: BATCH_TOKENS,
+      n_ubatch: BATCH_TOKENS,
+      n_seq_max: SEQUENCES,
+      n_threads: options.threads,
+      n_threads_batch: options.threads,
+      kv_unified: true,
+    });
+    if (!context)
+      throw new TmemError(
+        'missing',
+        `There is not enough memory for a context of ${options.contextSize} tokens; use a smaller --context.`,
+      );
+    this.context = context;
+    this.#memory = f.contextMemory(context);
+    this.#batch = new TokenBatch(f, BATCH_TOKENS);
+    this.#slots = Array.from({ length: SEQUENCES }, (_, sequence) => ({
+      sequence,
+      tokens: [],
+      version: 0,
+      busy: false,
+      lastUse: 0,
+    }));
+    this.#applyVersion = (version) => options.applyVersion(context, version);
+  }
+
+  /** Runs a job to its end. */
+  run(job: DecodeJob): Promise<void> {
+    const room = this.contextSize - job.tokens.length;
+    if (room < 1) {
+      throw new TmemError(
+        'usage',
+        `The prompt has ${job.tokens.length} tokens, but the context holds ${this.contextSize}; shorten it or use a larger --context.`,
+      );
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ job, resolve, reject });
+      if (!this.#looping) void this.#loop();
+    });
+  }
+
+  /** Resolves when nothing is running or waiting. */
+  idle(): Promise<void> {
+    return this.#looping ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  }
+
+  /** Forgets cached keys and values of every version but one. */
+  dropOtherVersions(keep: number): void {
+    for (const slot of this.#slots) if (!slot.busy && slot.version !== keep) this.#empty(slot);
+  }
+
+  /** The adapters in force were changed from outside. */
+  invalidateVersion(): void {
+    this.#currentVersion = -1;
+  }
+
+  free(): void {
+    this.#f.contextFree(this.context);
+    this.#batch.free();
+  }
+
+  async #loop(): Promise<void> {
+    this.#looping = true;
+    // Requests made in the same tick join the first batch.
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    while (this.#waiting.length > 0 || this.#running.length > 0) {
+      this.#dropAborted();
+      this.#admit();
+      if (this.#running.length > 0) this.#step();
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+    this.#looping = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #dropAborted(): void {
+    const aborted = new TmemError('aborted', 'Interrupted.');
+    for (const w of this.#waiting) if (w.job.signal?.aborted) w.reject(aborted);
+    this.#waiting = this.#waiting.filter((w) => !w.job.signal?.aborted);
+    for (const r of this.#running) if (r.job.signal?.aborted) this.#finish(r, aborted);
+  }
+
+  /** Starts waiting jobs, in order, while there is a free sequence and room in the cache. */
+  #admit(): void {
+    while (this.#waiting.length > 0) {
+      const { job, resolve, reject } = this.#waiting[0]!;
+      if (this.#running.length > 0 && this.#running[0]!.job.version !== job.version) return;
+      const slot = this.#claim(job);
+      if (!slot) return;
+      this.#waiting.shift();
+      if (this.#currentVersion !== job.version) {
+        try {
+          this.#applyVersion(job.version);
+        } catch (error) {
+          slot.busy = false;
+          reject(error);
+          continue;
+        }
+        this.#currentVersion = job.version;
+      }
+      this.#running.push({ job, slot, done: slot.tokens.length, resolve, reject });
+    }
+  }
+
+  /** A sequence for the job, holding as much of its prompt as any cached one, or undefined while there is no room. */
+  #claim(job: DecodeJob): Slot | undefined {
+    // At least the last prompt token is decoded again: its logits are needed. So are those from `outputFrom` on.
+    const limit = Math.min(job.tokens.length - 1, job.outputFrom);
+    let best: Slot | undefined;
+    let shared = 0;
+    for (const slot of this.#slots) {
+      if (slot.version !== job.version) continue;
+      const n = commonPrefix(slot.tokens, job.tokens, limit);
+      if (n > shared || (n === shared && n > 0 && best?.busy && !slot.busy)) {
+        best = slot;
+        shared = n;
+      }
+    }
+    const needed = job.tokens.length + Math.min(job.maxNew, this.contextSize - job.tokens.length);
+    const reserved = this.#running.reduce(
+      (n, r) => n + r.job.tokens.length + Math.min(r.job.maxNew, this.contextSize - r.job.tokens.length),
+      0,
+    );
+    if (this.#running.length > 0 && reserved + needed > this.contextSize) return undefined;
+    const free = this.#slots.filter((s) => !s.busy);
+    if (free.length === 0) return undefined;
+    let slot: Slot;
+    if (best && !best.busy && shared >= best.tokens.length / 2) {
+      slot = best;
+    } else {
+      // Taking the least recently used sequence keeps a long cached one that others may share.
+      slot =
+        free
+          .filter((s) => s !== best)
+          .reduce<Slot | undefined>((a, b) => (a && a.lastUse <= b.lastUse ? a : b), undefined) ?? free[0]!;
+    }
+    slot.busy = true;
+    if (best && slot !== best) {
+      this.#empty(slot);
+      if (shared > 0) this.#f.memoryCopy(this.#memory, best.sequence, slot.sequence, 0, shared);
+      slot.tokens = job.tokens.slice(0, shared);
+    } else if (slot === best) {
+      this.#f.memoryRemove(this.#memory, slot.sequence, shared, -1);
+      slot.tokens.length = shared;
+    } else {
+      this.#empty(slot);
+    }
+    slot.version = job.version;
+    slot.lastUse = ++this.#clock;
+    job.cached = shared;
+    this.#makeRoom(reserved + needed);
+    return slot;
+  }
+
+  /** Empties idle sequences, oldest first, until the running ones and `needed` fit beside what stays cached. */
+  #makeRoom(needed: number): void {
+    const idle = this.#slots.filter((s) => !s.busy && s.tokens.length > 0).sort((a, b) => a.lastUse - b.lastUse);
+    let cached = idle.reduce((n, s) => n + s.tokens.length, 0);
+    for (const slot of idle) {
+      if (cached + needed <= this.contextSize) return;
+      cached -= slot.tokens.length;
+      this.#empty(slot);
+    }
+  }
+
+  #empty(slot: Slot): void {
+    if (slot.tokens.length > 0) this.#f.memoryRemove(this.#memory, slot.sequence, 0, -1);
+    slot.tokens = [];
+  }
+
+  #step(): void {
+    const batch = this.#batch;
+    batch.clear();
+    const outputs: { running: Running; index: number; at: number }[] = [];
+    const counts = new Map<Running, number>();
+    // Generations first: each needs one token; prompts share what is left.
+    const order = [...this.#running].sort((a, b) => remaining(a) - remaining(b));
+    for (const running of order) {
+      const { job, slot, done } = running;
+      const n = Math.min(remaining(running), batch.room);
+      for (let i = done; i < done + n; i++) {
+        const output = i >= job.outputFrom || i === job.tokens.length - 1;
+        const at = batch.add(job.tokens[i]!, i, slot.sequence, output);
+        if (output) outputs.push({ running, index: i, at });
+      }
+      counts.set(running, n);
+    }
+    const status = this.#f.decode(this.context, batch.native);
+    if (status !== 0) {
+      const error = new TmemError(
+        'failed',
+        `llama.cpp could not decode (status ${status}); use a larger --context or fewer requests at once.`,
+      );
+      for (const r of [...this.#running]) {
+        this.#finish(r, error);
+        this.#empty(r.slot);
+      }
+      return;
+    }
+    for (const [running, n] of counts) {
+      for (let i = running.done; i < running.done + n; i++) running.slot.tokens.push(running.job.tokens[i]!);
+      running.done += n;
+    }
+    for (const { running, index, at } of outputs) {
+      if (!this.#running.includes(running)) continue;
+      try {
+        const pointer = this.#f.logitsAt(this.context, at);
+        if (!pointer) throw new TmemError('failed', 'llama.cpp gave no logits for a token.');
+        const logits = new Float32Array(view(pointer, this.#model.vocabularySize * 4));
+        const next = running.job.onLogits(logits, index);
+        if (index < running.job.tokens.length - 1) continue;
+        if (next === null || running.job.tokens.length >= this.contextSize) this.#finish(running);
+        else running.job.tokens.push(next);
+      } catch (error) {
+        this.#finish(running, error);
+      }
+    }
+  }
+
+  #finish(running: Running, error?: unknown): void {
+    running.slot.busy = false;
+    running.slot.lastUse = ++this.#clock;
+    this.#running = this.#running.filter((r) => r !== running);
+    if (error) running.reject(error);
+    else running.resolve();
+  }
+}
+
+const remaining = (r: Running) => r.job.tokens.length - r.done;
+
+function commonPrefix(a: readonly Token[], b: readonly Token[], limit: number): number {
+  const end = Math.min(a.length, limit);
+  let i = 0;
+  while (i < end && a[i] === b[i]) i++;
+  return i;
+}

@@ -1,0 +1,399 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { readAdapterGguf, writeAdapterGguf } from '../adapter/gguf.ts';
+import { checkFastWeights } from '../adapter/weights.ts';
+import { TmemError, throwIfAborted } from '../errors.ts';
+import { readGguf } from '../gguf/reader.ts';
+import { tmemHome } from '../home.ts';
+import type { Adapter, Context } from '../native/library.ts';
+import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
+import { keyInitialisation } from '../training/keys.ts';
+import { TopLayers } from '../training/top-layers.ts';
+import { train as trainPrepared } from '../training/trainer.ts';
+import type {
+  ChatMessage,
+  Engine,
+  FastWeights,
+  FinishReason,
+  GenerateEvent,
+  GenerateRequest,
+  InitialiseRequest,
+  ModelInfo,
+  Sample,
+  Score,
+  ScoreRequest,
+  Token,
+  TrainEvent,
+  TrainRequest,
+  TrainResult,
+} from '../types.ts';
+import { type DecodeJob, Decoder } from './decoder.ts';
+import { LlamaModel } from './model.ts';
+import { PrefixPass } from './prefix.ts';
+import { argmax, Candidates, TokenSampler } from './sampler.ts';
+import { TextStream } from './text-stream.ts';
+import { verifyTrainingGraph } from './verify.ts';
+
+export interface LlamaEngineOptions {
+  readonly modelPath: string;
+  /** Tokens of the context over all sequences. Default 8192, or what the model was trained for if less. */
+  readonly contextSize?: number;
+  /** Default: all processors. */
+  readonly threads?: number;
+}
+
+const DEFAULT_CONTEXT = 8192;
+const DEFAULT_MAX_TOKENS = 512;
+const BASE_VERSION = 0;
+
+/** What training needs beside the running model; made at the first training and kept for its number of layers. */
+interface TrainingState {
+  readonly top: TopLayers;
+  readonly prefix: PrefixPass;
+}
+
+/** The llama.cpp engine in this process. */
+export class LlamaEngine implements Engine {
+  readonly model: ModelInfo;
+  #llama: LlamaModel;
+  #decoder: Decoder;
+  #candidates: Candidates;
+  #threads: number;
+  #scratch: string;
+  #shapes: Map<string, readonly number[]>;
+  #version = BASE_VERSION;
+  #adapter: { version: number; handle: Adapter } | undefined;
+  #adapterCount = 0;
+  #training: TrainingState | undefined;
+  /** Training, initialisation and adapter swaps run one after the other. */
+  #serial: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  /** @throws TmemError `missing` when the model or the native libraries cannot be loaded; `usage` for bad options. */
+  static async open(options: LlamaEngineOptions): Promise<LlamaEngine> {
+    return new LlamaEngine(options);
+  }
+
+  private constructor(options: LlamaEngineOptions) {
+    const threads = options.threads ?? os.availableParallelism();
+    if (!Number.isInteger(threads) || threads < 1 || threads > 512)
+      throw new TmemError('usage', `The number of threads must be from 1 to 512, not ${threads}.`);
+    const wanted = options.contextSize ?? DEFAULT_CONTEXT;
+    if (!Number.isInteger(wanted) || wanted < 128 || wanted > 1 << 20)
+      throw new TmemError('usage', `The context size must be from 128 to ${1 << 20} tokens, not ${wanted}.`);
+    this.#threads = threads;
+    this.#llama = new LlamaModel(options.modelPath);
+    const { contextTrain } = this.#llama.info;
+    const contextSize = contextTrain > 0 && options.contextSize === undefined ? Math.min(wanted, contextTrain) : wanted;
+    this.#decoder = new Decoder(this.#llama, {
+      contextSize,
+      threads,
+      applyVersion: (context, version) => this.#apply(context, version),
+    });
+    this.#candidates = new Candidates(this.#llama.vocabularySize);
+    this.model = { ...this.#llama.info, contextSize };
+    this.#scratch = mkdtempSync(path.join(os.tmpdir(), 'tmem-'));
+    this.#shapes = new Map(readGguf(options.modelPath).tensors.map((t) => [t.name, t.shape]));
+  }
+
+  async tokenize(text: string, options: { readonly plain?: boolean } = {}): Promise<Token[]> {
+    this.#open();
+    return this.#llama.tokenize(text, options);
+  }
+
+  async detokenize(tokens: readonly Token[]): Promise<string> {
+    this.#open();
+    return this.#llama.detokenize(tokens);
+  }
+
+  async renderChat(messages: readonly ChatMessage[], options: { readonly generation?: boolean } = {}): Promise<string> {
+    return this.#llama.template.render(messages, { generation: options.generation ?? true });
+  }
+
+  async renderSample(instruction: string, output: string): Promise<Sample> {
+    return this.#llama.template.sample(instruction, output);
+  }
+
+  async *generate(request: GenerateRequest): AsyncGenerator<GenerateEvent> {
+    this.#open();
+    throwIfAborted(request.signal);
+    const start = performance.now();
+    const { maxTokens = DEFAULT_MAX_TOKENS } = request;
+    if (!Number.isInteger(maxTokens) || maxTokens < 1)
+      throw new TmemError('usage', `maxTokens must be a whole number from 1, not ${maxTokens}.`);
+    const tokens = this.#promptTokens(request.prompt, request.prefill);
+    const promptTokens = tokens.length;
+    const f = this.#llama.native;
+    const sampler = new TokenSampler(f, this.#llama.vocab, this.#candidates, request);
+    if (request.dry) sampler.observe(tokens);
+    const stream = new TextStream(request.stop);
+    // A consumer that stops listening ends the generation.
+    const abandoned = new AbortController();
+    const queue: string[] = [];
+    let wake = () => {};
+    let finish: FinishReason = 'length';
+    let outputTokens = 0;
+    const job: DecodeJob = {
+      tokens,
+      maxNew: maxTokens,
+      outputFrom: promptTokens - 1,
+      version: this.#versionFor(request.fastWeights),
+      signal: request.signal ? AbortSignal.any([request.signal, abandoned.signal]) : abandoned.signal,
+      cached: 0,
+      onLogits: (logits) => {
+        const token = sampler.next(logits);
+        if (f.vocabIsEog(this.#llama.vocab, token)) {
+          finish = 'end';
+          return null;
+        }
+        outputTokens++;
+        const text = stream.push(this.#llama.piece(token));
+        if (text) queue.push(text);
+        wake();
+        if (stream.stopped) finish = 'stop';
+        return stream.stopped || outputTokens >= maxTokens ? null : token;
+      },
+    };
+    let failure: unknown;
+    let running = true;
+    const finished = this.#decoder.run(job).then(
+      () => {
+        running = false;
+        wake();
+      },
+      (error: unknown) => {
+        failure = error;
+        running = false;
+        wake();
+      },
+    );
+    try {
+      while (running || queue.length > 0) {
+        if (queue.length === 0) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+        for (const text of queue.splice(0)) yield { type: 'text', text };
+      }
+      await finished;
+      if (failure) throw failure;
+      const rest = stream.end();
+      if (rest) yield { type: 'text', text: rest };
+      yield {
+        type: 'done',
+        text: stream.text,
+        finish,
+        promptTokens,
+        cachedTokens: job.cached,
+        outputTokens,
+        ms: performance.now() - start,
+      };
+    } finally {
+      abandoned.abort();
+      await finished;
+      sampler.free();
+    }
+  }
+
+  async score(request: ScoreRequest): Promise<Score> {
+    this.#open();
+    const prompt = this.#promptTokens(request.prompt);
+    const answer = this.#llama.tokenize(request.answer);
+    if (prompt.length === 0 || answer.length === 0)
+      throw new TmemError('usage', 'Scoring needs a prompt and an answer that are not empty.');
+    const logProbs = new Float64Array(answer.length);
+    const greedy: boolean[] = [];
+    await this.#decoder.run({
+      tokens: [...prompt, ...answer.slice(0, -1)],
+      maxNew: 0,
+      outputFrom: prompt.length - 1,
+      version: this.#versionFor(request.fastWeights),
+      signal: request.signal,
+      cached: 0,
+      onLogits: (logits, index) => {
+        const i = index - prompt.length + 1;
+        logProbs[i] = logits[answer[i]!]! - logSumExp(logits);
+        greedy[i] = argmax(logits) === answer[i];
+        return null;
+      },
+    });
+    return { tokens: answer, logProbs, greedy };
+  }
+
+  initialise(request: InitialiseRequest): Promise<FastWeights> {
+    return this.#inOrder(async () => {
+      const { init, rank, layers, seed = 0 } = request;
+      if (!Number.isInteger(rank) || rank < 1 || rank > 512)
+        throw new TmemError('usage', `The rank must be a whole number from 1 to 512, not ${rank}.`);
+      const { top, prefix } = this.#trainingFor(layers);
+      switch (init.kind) {
+        case 'random':
+          return randomInitialisation(top, rank, seed);
+        case 'svd':
+          return this.#cachedSvd(top, rank, layers, seed);
+        case 'keys': {
+          const samples = await prefix.prepare(init.samples, request.signal);
+          const ordinary = await prefix.prepare(init.ordinary, request.signal);
+          if (samples.length === 0 || ordinary.length === 0)
+            throw new TmemError('usage', 'A from keys needs samples and ordinary text.');
+          return keyInitialisation(top, {
+            samples,
+            ordinary,
+            rank,
+            ridge: init.ridge ?? 0.02,
+            scale: init.scale ?? 50,
+            frozen: request.frozen,
+            seed,
+          });
+        }
+      }
+    });
+  }
+
+  train(request: TrainRequest, onEvent: (event: TrainEvent) => void = () => {}): Promise<TrainResult> {
+    return this.#inOrder(async () => {
+      if (request.samples.length === 0) throw new TmemError('usage', 'There are no samples to train on.');
+      const { top, prefix } = this.#trainingFor(this.#layersOf(request.weights, request.frozen));
+      const start = performance.now();
+      const samples = await prefix.prepare(request.samples, request.signal);
+      const prefixMs = performance.now() - start;
+      onEvent({
+        type: 'prefix',
+        ms: prefixMs,
+        tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
+        answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
+      });
+      return { ...(await trainPrepared(top, samples, request, onEvent)), prefixMs };
+    });
+  }
+
+  setFastWeights(weights: FastWeights | null): Promise<void> {
+    return this.#inOrder(async () => {
+      const f = this.#llama.native;
+      let file: string | undefined;
+      if (weights) {
+        checkFastWeights(weights, 'The fast weights', { shape: (name) => this.#shapes.get(name) });
+        file = path.join(this.#scratch, `delta-${++this.#adapterCount}.gguf`);
+        await writeAdapterGguf(file, weights, this.model);
+      }
+      await this.#decoder.idle();
+      // Freeing an adapter that is still set is a use after free: unset, free, load, in this order.
+      f.setAdapters(this.#decoder.context, [], 0, new Float32Array(0));
+      this.#decoder.invalidateVersion();
+      if (this.#adapter) f.adapterFree(this.#adapter.handle);
+      this.#adapter = undefined;
+      this.#version = BASE_VERSION;
+      if (file) {
+        const handle = f.adapterInit(this.#llama.handle, file);
+        rmSync(file, { force: true });
+        if (!handle) throw new TmemError('failed', 'llama.cpp refused the fast weights; run `tmem doctor`.');
+        this.#version = this.#adapterCount;
+        this.#adapter = { version: this.#version, handle };
+      }
+      this.#decoder.dropOtherVersions(BASE_VERSION);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#serial.catch(() => {});
+    await this.#decoder.idle();
+    this.#decoder.free();
+    this.#candidates.free();
+    if (this.#adapter) this.#llama.native.adapterFree(this.#adapter.handle);
+    this.#training?.prefix.free();
+    this.#training?.top.free();
+    this.#llama.free();
+    rmSync(this.#scratch, { recursive: true, force: true });
+  }
+
+  #open(): void {
+    if (this.#closed) throw new TmemError('failed', 'The engine is closed.');
+  }
+
+  #inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#serial.then(() => {
+      this.#open();
+      return work();
+    });
+    this.#serial = result.catch(() => {});
+    return result;
+  }
+
+  #promptTokens(prompt: readonly ChatMessage[] | string, prefill = ''): Token[] {
+    const tokens =
+      typeof prompt === 'string'
+        ? this.#llama.tokenize(prompt + prefill, { bos: true })
+        : this.#llama.tokenize(this.#llama.template.render(prompt, { generation: true }) + prefill);
+    if (tokens.length === 0) throw new TmemError('usage', 'The prompt is empty.');
+    return tokens;
+  }
+
+  #versionFor(fastWeights: boolean | undefined): number {
+    return fastWeights === false ? BASE_VERSION : this.#version;
+  }
+
+  #apply(context: Context, version: number): void {
+    const adapters = version !== BASE_VERSION && this.#adapter?.version === version ? [this.#adapter.handle] : [];
+    const status = this.#llama.native.setAdapters(
+      context,
+      adapters,
+      adapters.length,
+      new Float32Array(adapters.length).fill(1),
+    );
+    if (status !== 0)
+      throw new TmemError('failed', `llama.cpp could not put the fast weights in force (status ${status}).`);
+  }
+
+  /** The number of last layers that cover the given fast weights. */
+  #layersOf(...weights: (FastWeights | undefined)[]): number {
+    const layers = weights.flatMap((w) => w?.tensors.map((t) => Number(t.name.split('.')[1])) ?? []);
+    return this.model.layers - Math.min(...layers);
+  }
+
+  #trainingFor(layers: number): TrainingState {
+    if (this.#training && this.model.layers - this.#training.top.first === layers) return this.#training;
+    this.#training?.prefix.free();
+    this.#training?.top.free();
+    this.#training = undefined;
+    const top = new TopLayers(this.model.path, { layers, threads: this.#threads });
+    let prefix: PrefixPass | undefined;
+    try {
+      prefix = new PrefixPass(this.#llama, top.first, this.#threads);
+      verifyTrainingGraph(top, prefix, this.#llama);
+    } catch (error) {
+      prefix?.free();
+      top.free();
+      throw error;
+    }
+    this.#training = { top, prefix };
+    return this.#training;
+  }
+
+  /** A0 depends on the model, rank and layers only, and takes a while: it is kept on disk. */
+  async #cachedSvd(top: TopLayers, rank: number, layers: number, seed: number): Promise<FastWeights> {
+    const folder = path.join(tmemHome(), 'initialisation');
+    const file = path.join(folder, `svd-${this.model.fingerprint.slice(0, 16)}-r${rank}-k${layers}.gguf`);
+    const base = { ...this.model, shape: (name: string) => this.#shapes.get(name) };
+    try {
+      return await readAdapterGguf(file, base);
+    } catch {
+      const weights = svdInitialisation(top, rank, seed);
+      mkdirSync(folder, { recursive: true });
+      await writeAdapterGguf(file, weights, this.model);
+      return weights;
+    }
+  }
+}
+
+/** log(sum(exp(x))). */
+function logSumExp(x: Float32Array): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (const v of x) if (v > max) max = v;
+  let sum = 0;
+  for (const v of x) sum += Math.exp(v - max);
+  return max + Math.log(sum);
+}

@@ -1,0 +1,186 @@
+import { TmemError, throwIfAborted } from '../errors.ts';
+import {
+  type Callback,
+  type Context,
+  registerCallback,
+  type Tensor,
+  unregisterCallback,
+  view,
+} from '../native/library.ts';
+import { commonPrefix, groupSamples, type PreparedSample, type TokenisedSample } from '../training/packed-batch.ts';
+import type { Sample, Token } from '../types.ts';
+import { TokenBatch } from './batch.ts';
+import type { LlamaModel } from './model.ts';
+
+/** Tokens of one prefix pass: long enough for fast products, short enough to be interrupted between. */
+const PASS_TOKENS = 512;
+const MAX_SEQUENCES = 64;
+/** Samples whose hidden states are kept for later writes (replayed pairs and anchors come again). */
+const CACHED_SAMPLES = 1024;
+
+interface KeyedSample extends TokenisedSample {
+  readonly key: string;
+}
+
+/**
+ * Runs samples through the layers below the trained ones and captures the residual stream after the attention of the first trained
+ * layer (`ffn_inp-<l>`). Nothing there depends on Delta, so the states are kept across writes.
+ */
+export class PrefixPass {
+  readonly firstLayer: number;
+  #model: LlamaModel;
+  #context: Context;
+  #batch: TokenBatch;
+  #callback: Callback;
+  #captured: Float32Array[] = [];
+  #cache = new Map<string, Omit<PreparedSample, 'weight'>>();
+  #needsOutputs: boolean;
+  #toTheEnd = false;
+
+  constructor(model: LlamaModel, firstLayer: number, threads: number) {
+    this.firstLayer = firstLayer;
+    this.#model = model;
+    const f = model.native;
+    const wanted = `ffn_inp-${firstLayer}`;
+    this.#callback = registerCallback('eval', (tensor: Tensor, ask: boolean) => {
+      if (f.tensorName(tensor) !== wanted) return !ask;
+      if (ask) return true;
+      const states = new Float32Array(f.elements(tensor));
+      f.tensorGet(tensor, states, 0, states.byteLength);
+      this.#captured.push(states);
+      // Nothing above is needed: false ends this graph's computation.
+      return this.#toTheEnd;
+    });
+    // The last layer drops rows without output before its feed-forward part.
+    this.#needsOutputs = firstLayer === model.info.layers - 1;
+    const context = f.contextInit(model.handle, {
+      ...f.contextDefaultParams(),
+      n_ctx: PASS_TOKENS,
+      n_batch: PASS_TOKENS,
+      n_ubatch: PASS_TOKENS,
+      n_seq_max: MAX_SEQUENCES,
+      n_threads: threads,
+      n_threads_batch: threads,
+      kv_unified: true,
+      cb_eval: this.#callback,
+    });
+    if (!context)
+      throw new TmemError(
+        'missing',
+        'There is not enough memory for the training context; close other programs or use a smaller model.',
+      );
+    this.#context = context;
+    this.#batch = new TokenBatch(f, PASS_TOKENS);
+  }
+
+  /** @throws TmemError `usage` for a sample longer than one pass. */
+  async prepare(samples: readonly Sample[], signal?: AbortSignal): Promise<PreparedSample[]> {
+    const missing = new Map<string, KeyedSample>();
+    for (const sample of samples) {
+      const key = keyOf(sample);
+      if (this.#cache.has(key) || missing.has(key)) continue;
+      const prompt = this.#model.tokenize(sample.prompt);
+      const answer = this.#model.tokenize(sample.answer);
+      const tokens = Int32Array.from([...prompt, ...answer]);
+      if (tokens.length > PASS_TOKENS) {
+        throw new TmemError(
+          'usage',
+          `A training pair has ${tokens.length} tokens, more than ${PASS_TOKENS}; shorten it ("${sample.answer.slice(0, 40)}…").`,
+        );
+      }
+      if (prompt.length === 0) throw new TmemError('usage', 'A training pair has an empty prompt.');
+      missing.set(key, { key, tokens, promptLength: prompt.length });
+    }
+    for (const group of groupSamples([...missing.values()], PASS_TOKENS, MAX_SEQUENCES)) {
+      throwIfAborted(signal);
+      this.#run(group);
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+    const prepared = samples.map((sample) => ({ ...this.#cache.get(keyOf(sample))!, weight: sample.weight ?? 1 }));
+    for (const sample of samples) this.#touch(keyOf(sample));
+    while (this.#cache.size > Math.max(CACHED_SAMPLES, samples.length))
+      this.#cache.delete(this.#cache.keys().next().value!);
+    return prepared;
+  }
+
+  /** One sequence through the whole model: its captured residual streams [T, D], and llama.cpp's own logits [V] of the last token. */
+  reference(tokens: Int32Array): { hidden: Float32Array; logits: Float32Array } {
+    const f = this.#model.native;
+    f.memoryClear(f.contextMemory(this.#context), false);
+    this.#toTheEnd = true;
+    try {
+      const hidden = this.#decode([tokens], 0, true);
+      const logits = f.logitsAt(this.#context, tokens.length - 1);
+      if (!logits) throw new TmemError('failed', 'llama.cpp gave no logits for the check of the training graph.');
+      return { hidden, logits: new Float32Array(view(logits, this.#model.vocabularySize * 4)).slice() };
+    } finally {
+      this.#toTheEnd = false;
+    }
+  }
+
+  free(): void {
+    this.#model.native.contextFree(this.#context);
+    this.#batch.free();
+    unregisterCallback(this.#callback);
+  }
+
+  #touch(key: string): void {
+    const value = this.#cache.get(key)!;
+    this.#cache.delete(key);
+    this.#cache.set(key, value);
+  }
+
+  /** Decodes what all samples of the group begin with once, then the rest of each. */
+  #run(group: readonly KeyedSample[]): void {
+    const f = this.#model.native;
+    const D = this.#model.info.width;
+    const memory = f.contextMemory(this.#context);
+    f.memoryClear(memory, false);
+    const shared = commonPrefix(group);
+    const prefix = shared > 0 ? this.#decode([group[0]!.tokens.subarray(0, shared)], 0) : new Float32Array(0);
+    for (let i = 1; i < group.length; i++) f.memoryCopy(memory, 0, i, 0, shared);
+    const rest = this.#decode(
+      group.map((s) => s.tokens.subarray(shared)),
+      shared,
+    );
+    let row = 0;
+    for (const { key, tokens, promptLength } of group) {
+      const own = tokens.length - shared;
+      const hidden = new Float32Array(tokens.length * D);
+      hidden.set(prefix);
+      hidden.set(rest.subarray(row * D, (row + own) * D), shared * D);
+      this.#cache.set(key, { tokens, promptLength, hidden });
+      row += own;
+    }
+  }
+
+  /** Residual streams [sum of tokens, D] of one token run a sequence, from a position on. */
+  #decode(runs: readonly Int32Array[], position: number, outputs = this.#needsOutputs): Float32Array {
+    const f = this.#model.native;
+    this.#batch.clear();
+    this.#captured = [];
+    runs.forEach((tokens, sequence) => {
+      tokens.forEach((token, i) => {
+        this.#batch.add(token as Token, position + i, sequence, outputs);
+      });
+    });
+    const status = f.decode(this.#context, this.#batch.native);
+    const all = new Float32Array(this.#batch.length * this.#model.info.width);
+    const found = this.#captured.reduce((n, x) => n + x.length, 0);
+    if (status !== 0 || found !== all.length) {
+      throw new TmemError(
+        'failed',
+        `The layers below the trained ones could not be computed (llama.cpp status ${status}).`,
+      );
+    }
+    let offset = 0;
+    for (const part of this.#captured) {
+      all.set(part, offset);
+      offset += part.length;
+    }
+    this.#captured = [];
+    return all;
+  }
+}
+
+const keyOf = (sample: Sample) => `${sample.prompt}\u0000${sample.answer}`;

@@ -1,0 +1,55 @@
+/** Turns token bytes into text as it becomes certain: whole characters only, and nothing that may still become a stop string. */
+export class TextStream {
+  #decoder = new TextDecoder();
+  #stops: readonly string[];
+  /** Text given out so far, and text held back because a stop string may begin in it. */
+  #given = '';
+  #held = '';
+  stopped = false;
+
+  constructor(stops: readonly string[] = []) {
+    this.#stops = stops.filter((s) => s.length > 0);
+  }
+
+  /** @returns text that is certain now. */
+  push(bytes: Uint8Array): string {
+    if (this.stopped) return '';
+    return this.#release(this.#decoder.decode(bytes, { stream: true }), false);
+  }
+
+  /** @returns what was still held back. */
+  end(): string {
+    if (this.stopped) return '';
+    return this.#release(this.#decoder.decode(), true);
+  }
+
+  get text(): string {
+    return this.#given;
+  }
+
+  #release(text: string, final: boolean): string {
+    this.#held += text;
+    const cut = Math.min(...this.#stops.map((s) => this.#held.indexOf(s)).filter((i) => i >= 0));
+    let out: string;
+    if (Number.isFinite(cut)) {
+      this.stopped = true;
+      out = this.#held.slice(0, cut);
+      this.#held = '';
+    } else {
+      const keep = final ? 0 : this.#possibleStop();
+      out = this.#held.slice(0, this.#held.length - keep);
+      this.#held = this.#held.slice(this.#held.length - keep);
+    }
+    this.#given += out;
+    return out;
+  }
+
+  /** Length of the longest end of the held text that begins a stop string. */
+  #possibleStop(): number {
+    for (let n = Math.min(this.#held.length, Math.max(0, ...this.#stops.map((s) => s.length - 1))); n > 0; n--) {
+      const tail = this.#held.slice(-n);
+      if (this.#stops.some((s) => s.startsWith(tail))) return n;
+    }
+    return 0;
+  }
+}

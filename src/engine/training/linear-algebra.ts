@@ -1,0 +1,203 @@
+/** Dense products on the backend, and the small factorisations that are done here. Matrices are row-major [rows, columns]. */
+import { type Tensor, TYPE } from '../native/library.ts';
+import { run } from './forward.ts';
+import { Tape } from './tape.ts';
+import type { TopLayers } from './top-layers.ts';
+
+/** Computes one tensor from input matrices given as [rows, columns] arrays; the result comes back as stored. */
+export function compute(
+  top: TopLayers,
+  inputs: readonly { data: Float32Array; columns: number }[],
+  build: (tape: Tape, inputs: Tensor[]) => Tensor,
+): Float32Array {
+  const f = top.native;
+  const tape = new Tape(f);
+  const tensors = inputs.map(({ data, columns }) => {
+    const t = f.new2(tape.c, TYPE.F32, columns, data.length / columns);
+    f.setInput(t);
+    return t;
+  });
+  const out = build(tape, tensors);
+  f.setOutput(out);
+  f.expand(tape.graph, out);
+  const result = new Float32Array(f.elements(out));
+  const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+  try {
+    run(top, tape, allocator, {
+      before: () => {
+        inputs.forEach(({ data }, i) => {
+          f.tensorSet(tensors[i]!, data, 0, data.byteLength);
+        });
+      },
+      after: () => f.tensorGet(out, result, 0, result.byteLength),
+    });
+  } finally {
+    f.allocatorFree(allocator);
+  }
+  return result;
+}
+
+/** X Y^T [m, n] of X [m, d] and Y [n, d]. */
+export function gram(top: TopLayers, x: Float32Array, y: Float32Array, d: number): Float32Array {
+  return compute(
+    top,
+    [
+      { data: y, columns: d },
+      { data: x, columns: d },
+    ],
+    (tape, [a, b]) => tape.f.mulMat(tape.c, a!, b!),
+  );
+}
+
+/** S X [m, d] of S [m, n] and X [n, d]. */
+export function combine(top: TopLayers, s: Float32Array, x: Float32Array, n: number, d: number): Float32Array {
+  return compute(
+    top,
+    [
+      { data: x, columns: d },
+      { data: s, columns: n },
+    ],
+    (tape, [a, b]) => tape.f.mulMat(tape.c, tape.f.cont(tape.c, tape.f.transpose(tape.c, a!)), b!),
+  );
+}
+
+/** Lower Cholesky factor, in place, of a symmetric positive definite K [n, n]. */
+export function cholesky(K: Float64Array, n: number): void {
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j <= i; j++) {
+      let s = K[i * n + j]!;
+      const ri = i * n;
+      const rj = j * n;
+      for (let k = 0; k < j; k++) s -= K[ri + k]! * K[rj + k]!;
+      if (i === j) {
+        if (!(s > 0)) throw new Error('matrix is not positive definite');
+        K[ri + i] = Math.sqrt(s);
+      } else {
+        K[ri + j] = s / K[rj + j]!;
+      }
+    }
+  }
+}
+
+/** Solves L L^T x = b for each row b of B [m, n], in place; L is a Cholesky factor [n, n]. */
+export function choleskySolve(L: Float64Array, n: number, B: Float64Array): void {
+  for (let row = 0; row < B.length / n; row++) {
+    const x = B.subarray(row * n, (row + 1) * n);
+    for (let i = 0; i < n; i++) {
+      let s = x[i]!;
+      for (let k = 0; k < i; k++) s -= x[k]! * L[i * n + k]!;
+      x[i] = s / L[i * n + i]!;
+    }
+    for (let i = n - 1; i >= 0; i--) {
+      const xi = x[i]! / L[i * n + i]!;
+      x[i] = xi;
+      for (let k = 0; k < i; k++) x[k]! -= xi * L[i * n + k]!;
+    }
+  }
+}
+
+/** Eigenvalues and orthonormal eigenvectors (rows), largest first, of a symmetric S [n, n], by cyclic Jacobi rotations. */
+export function eigenSymmetric(S: Float64Array, n: number): { values: Float64Array; vectors: Float64Array } {
+  const a = S.slice();
+  const v = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) v[i * n + i] = 1;
+  for (let sweep = 0; sweep < 60; sweep++) {
+    let off = 0;
+    let diagonal = 0;
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) {
+        const square = a[i * n + j]! ** 2;
+        if (i === j) diagonal += square;
+        else off += square;
+      }
+    if (off <= 1e-24 * diagonal) break;
+    for (let p = 0; p < n; p++) {
+      for (let q = p + 1; q < n; q++) {
+        const apq = a[p * n + q]!;
+        if (apq === 0) continue;
+        const theta = (a[q * n + q]! - a[p * n + p]!) / (2 * apq);
+        const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
+        const c = 1 / Math.sqrt(t * t + 1);
+        const s = t * c;
+        for (let k = 0; k < n; k++) {
+          const kp = a[k * n + p]!;
+          const kq = a[k * n + q]!;
+          a[k * n + p] = c * kp - s * kq;
+          a[k * n + q] = s * kp + c * kq;
+        }
+        for (let k = 0; k < n; k++) {
+          const pk = a[p * n + k]!;
+          const qk = a[q * n + k]!;
+          a[p * n + k] = c * pk - s * qk;
+          a[q * n + k] = s * pk + c * qk;
+          const vp = v[p * n + k]!;
+          const vq = v[q * n + k]!;
+          v[p * n + k] = c * vp - s * vq;
+          v[q * n + k] = s * vp + c * vq;
+        }
+      }
+    }
+  }
+  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => a[j * n + j]! - a[i * n + i]!);
+  const vectors = new Float64Array(n * n);
+  order.forEach((from, to) => {
+    vectors.set(v.subarray(from * n, (from + 1) * n), to * n);
+  });
+  return { values: Float64Array.from(order, (i) => a[i * n + i]!), vectors };
+}
+
+/** Makes the rows of X [r, n] orthonormal, in place (modified Gram-Schmidt, twice for accuracy). */
+export function orthonormalise(X: Float64Array, r: number, n: number): void {
+  for (let i = 0; i < r; i++) {
+    const x = X.subarray(i * n, (i + 1) * n);
+    for (let pass = 0; pass < 2; pass++) {
+      for (let j = 0; j < i; j++) {
+        const y = X.subarray(j * n, (j + 1) * n);
+        let d = 0;
+        for (let k = 0; k < n; k++) d += x[k]! * y[k]!;
+        for (let k = 0; k < n; k++) x[k]! -= d * y[k]!;
+      }
+    }
+    let norm = 0;
+    for (let k = 0; k < n; k++) norm += x[k]! * x[k]!;
+    norm = Math.sqrt(norm) || 1;
+    for (let k = 0; k < n; k++) x[k]! /= norm;
+  }
+}
+
+/** Top r eigenvectors (rows) of a symmetric positive semi-definite operator of size n, by subspace iteration and Rayleigh-Ritz. */
+export function topEigenvectors(
+  apply: (rows: Float64Array, count: number) => Float64Array,
+  n: number,
+  r: number,
+  random: () => number,
+  iterations = 30,
+): { values: Float64Array; vectors: Float64Array } {
+  const count = Math.min(n, r + Math.max(8, r));
+  let X = Float64Array.from({ length: count * n }, () => random() - 0.5);
+  orthonormalise(X, count, n);
+  for (let i = 0; i < iterations; i++) {
+    X = Float64Array.from(apply(X, count));
+    orthonormalise(X, count, n);
+  }
+  const Y = apply(X, count);
+  const small = new Float64Array(count * count);
+  for (let i = 0; i < count; i++)
+    for (let j = 0; j < count; j++) {
+      let s = 0;
+      for (let k = 0; k < n; k++) s += X[i * n + k]! * Y[j * n + k]!;
+      small[i * count + j] = s;
+    }
+  for (let i = 0; i < count; i++)
+    for (let j = 0; j < i; j++)
+      small[i * count + j] = small[j * count + i] = (small[i * count + j]! + small[j * count + i]!) / 2;
+  const { values, vectors: Q } = eigenSymmetric(small, count);
+  const vectors = new Float64Array(r * n);
+  for (let i = 0; i < Math.min(r, count); i++) {
+    for (let j = 0; j < count; j++) {
+      const q = Q[i * count + j]!;
+      for (let k = 0; k < n; k++) vectors[i * n + k]! += q * X[j * n + k]!;
+    }
+  }
+  return { values: values.slice(0, r), vectors };
+}

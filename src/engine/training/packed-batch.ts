@@ -1,0 +1,188 @@
+import { TmemError } from '../errors.ts';
+import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
+import type { LayerInputs } from './architectures/types.ts';
+import type { TopLayers } from './top-layers.ts';
+
+export interface TokenisedSample {
+  /** Prompt, then answer. */
+  readonly tokens: Int32Array;
+  readonly promptLength: number;
+}
+
+/** A sample with the residual stream after the attention of the first trained layer. */
+export interface PreparedSample extends TokenisedSample {
+  /** Row-major [tokens, D]. */
+  readonly hidden: Float32Array;
+  readonly weight: number;
+}
+
+/** Rows whose output is wanted: those that predict an answer token, or every row (to read inputs or logits). */
+export type RowChoice = 'answers' | 'all';
+
+/**
+ * Samples packed one after the other behind the prompt tokens that all of them begin with (the chat template's system turn), which
+ * are computed once: causal attention makes them the same in every sample. A token sees that prefix and the earlier tokens of its own
+ * sample. The batch's tensors, and the products of the
+ * first trained layer that no step changes, stay in native memory across the epochs of one write.
+ */
+export class PackedBatch {
+  readonly T: number;
+  /** Tokens that all samples share, at the start. */
+  readonly prefix: number;
+  readonly A: number;
+  readonly hidden: Tensor;
+  readonly inputs: LayerInputs;
+  readonly rows: Tensor;
+  /** Index of each row's label in the flattened [V * A] logits, and 1s beside them. */
+  readonly flatLabels: Tensor;
+  readonly ones: Tensor;
+  /** Weight of each row in the loss [1, A]. */
+  readonly rowWeights: Tensor;
+  /** Which of the samples each row belongs to. */
+  readonly rowSample: readonly number[];
+  /** The same weights, and their sum. */
+  readonly weights: Float32Array;
+  readonly totalWeight: number;
+  #f: Native;
+  #context: GgmlContext;
+  #buffer: NativeBuffer;
+
+  constructor(top: TopLayers, samples: readonly PreparedSample[], rowChoice: RowChoice = 'answers') {
+    const f = top.native;
+    const { D, V } = top.shape;
+    this.#f = f;
+    const P = commonPrefix(samples);
+    const T = P + samples.reduce((n, s) => n + s.tokens.length - P, 0);
+    const positions = new Int32Array(T);
+    const mask = new Float32Array(T * T).fill(Number.NEGATIVE_INFINITY);
+    const hidden = new Float32Array(T * D);
+    const rows: number[] = [];
+    const labels: number[] = [];
+    const weights: number[] = [];
+    const rowSample: number[] = [];
+    const place = (s: PreparedSample, index: number, from: number, to: number, start: number) => {
+      hidden.set(s.hidden.subarray(from * D, to * D), start * D);
+      for (let i = from; i < to; i++) {
+        const t = start + i - from;
+        positions[t] = i;
+        mask.fill(0, t * T, t * T + Math.min(P, t + 1));
+        if (t >= P) mask.fill(0, t * T + start, t * T + t + 1);
+        const answers = i + 1 >= s.promptLength && i + 1 < s.tokens.length;
+        if (answers || rowChoice === 'all') {
+          rows.push(t);
+          labels.push(answers ? s.tokens[i + 1]! : 0);
+          weights.push(answers ? s.weight : 0);
+          rowSample.push(index);
+        }
+      }
+    };
+    if (P > 0) place(samples[0]!, 0, 0, P, 0);
+    let start = P;
+    for (const [index, s] of samples.entries()) {
+      place(s, index, P, s.tokens.length, start);
+      start += s.tokens.length - P;
+    }
+    const A = rows.length;
+    if (A === 0) throw new TmemError('usage', 'There is nothing to train on: every answer is empty.');
+    this.T = T;
+    this.prefix = P;
+    this.A = A;
+    this.rowSample = rowSample;
+    this.weights = Float32Array.from(weights);
+    this.totalWeight = weights.reduce((a, b) => a + b, 0);
+
+    this.#context = f.init({ mem_size: 1 << 20, mem_buffer: null, no_alloc: true });
+    const c = this.#context;
+    this.hidden = f.new2(c, TYPE.F32, D, T);
+    this.rows = f.new1(c, TYPE.I32, A);
+    this.flatLabels = f.new1(c, TYPE.I32, A);
+    this.ones = f.new2(c, TYPE.F32, 1, A);
+    this.rowWeights = f.new2(c, TYPE.F32, 1, A);
+    this.inputs = {
+      T,
+      positions: f.new1(c, TYPE.I32, T),
+      mask: f.new2(c, TYPE.F32, T, T),
+      only: { A, rows: this.rows, positions: f.new1(c, TYPE.I32, A), mask: f.new2(c, TYPE.F32, T, A) },
+    };
+    const buffer = f.allocateContext(c, top.backend);
+    if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
+    this.#buffer = buffer;
+    const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
+    set(this.hidden, hidden);
+    set(this.rows, Int32Array.from(rows));
+    set(
+      this.flatLabels,
+      Int32Array.from(labels, (label, i) => i * V + label),
+    );
+    set(this.ones, new Float32Array(A).fill(1));
+    set(this.inputs.positions, positions);
+    set(this.inputs.mask, mask);
+    set(
+      this.inputs.only!.positions,
+      Int32Array.from(rows, (t) => positions[t]!),
+    );
+    const rowMask = new Float32Array(A * T);
+    rows.forEach((t, i) => {
+      rowMask.set(mask.subarray(t * T, (t + 1) * T), i * T);
+    });
+    set(this.inputs.only!.mask, rowMask);
+    this.setScale(1);
+  }
+
+  /** Row weights times a factor: 1 / (sum of weights over all batches of a step) makes the loss a mean. */
+  setScale(factor: number): void {
+    const scaled = this.weights.map((w) => w * factor);
+    this.#f.tensorSet(this.rowWeights, scaled, 0, scaled.byteLength);
+  }
+
+  free(): void {
+    this.#f.bufferFree(this.#buffer);
+    this.#f.free(this.#context);
+  }
+}
+
+/** Tokens at the start that two sequences have in common, at most `limit`. */
+function sharedTokens(a: Int32Array, b: Int32Array, limit: number): number {
+  let i = 0;
+  while (i < limit && a[i] === b[i]) i++;
+  return i;
+}
+
+/** Tokens that all prompts begin with. The row that predicts a sample's first answer token is never among them. */
+export function commonPrefix(samples: readonly TokenisedSample[]): number {
+  const [first, ...rest] = samples;
+  if (!first || rest.length === 0) return 0;
+  const limit = Math.min(...samples.map((s) => s.promptLength - 1));
+  return rest.reduce((n, s) => sharedTokens(first.tokens, s.tokens, n), limit);
+}
+
+/** Cuts samples into runs of at most `maxTokens` tokens (a common prefix counted once) and `maxSamples` samples. */
+export function groupSamples<S extends TokenisedSample>(
+  samples: readonly S[],
+  maxTokens: number,
+  maxSamples = Number.POSITIVE_INFINITY,
+): S[][] {
+  const groups: S[][] = [];
+  let group: S[] = [];
+  let shared = 0;
+  let tokens = 0;
+  for (const s of samples) {
+    const nextShared =
+      group.length === 0
+        ? s.promptLength - 1
+        : sharedTokens(group[0]!.tokens, s.tokens, Math.min(shared, s.promptLength - 1));
+    const total = tokens + s.tokens.length - group.length * nextShared;
+    if (group.length > 0 && (total > maxTokens || group.length === maxSamples)) {
+      groups.push(group);
+      group = [s];
+      shared = s.promptLength - 1;
+      tokens = s.tokens.length;
+    } else {
+      group.push(s);
+      shared = nextShared;
+      tokens += s.tokens.length;
+    }
+  }
+  if (group.length > 0) groups.push(group);
+  return groups;
+}

@@ -1,0 +1,233 @@
+/**
+ * A reverse-mode tape over ggml operations: each method adds the forward nodes to the graph and remembers how the gradient
+ * of its output reaches its inputs. Beside `ggml_build_backward_expand` it saves the slow `out_prod`: gradients to activations
+ * are `mul_mat` with a transposed copy of the weight.
+ *
+ * Shapes are written in ggml order (fastest dimension first): T packed tokens, Q query rows, A answer rows, D width, V vocabulary,
+ * R rank, H heads, G key-value heads, C channels of a head.
+ */
+import type { GgmlContext, Graph, Native, RopeArguments, Tensor } from '../native/library.ts';
+import { TYPE } from '../native/library.ts';
+
+/** A frozen product: W [in, out] and, when gradients must pass through it, its transposed copy [out, in]. */
+export interface Linear {
+  readonly weight: Tensor;
+  readonly transposed: Tensor;
+}
+
+/** The tensors of one LoRA pair: A [in, R], A^T [R, in], B [R, out]. */
+export interface LoraTensors {
+  readonly a: Tensor;
+  readonly aT: Tensor;
+  readonly b: Tensor;
+  /** Whether B is trained: its gradient is collected. */
+  readonly trained: boolean;
+}
+
+const GRAPH_NODES = 16384;
+
+export class Tape {
+  readonly graph: Graph;
+  readonly c: GgmlContext;
+  readonly f: Native;
+  /** Gradient of each trained B [R, out], by the handle of B. */
+  readonly gradients = new Map<Tensor, Tensor>();
+  #needsGradient = new Set<Tensor>();
+  #upstream = new Map<Tensor, Tensor>();
+  #steps: { out: Tensor; back: (gradient: Tensor) => void }[] = [];
+
+  constructor(native: Native) {
+    this.f = native;
+    const bytes = native.tensorOverhead() * GRAPH_NODES + native.graphOverhead(GRAPH_NODES, false);
+    this.c = native.init({ mem_size: Number(bytes), mem_buffer: null, no_alloc: true });
+    this.graph = native.newGraph(this.c, GRAPH_NODES, false);
+  }
+
+  free(): void {
+    this.f.free(this.c);
+  }
+
+  /** Marks a leaf as one whose gradient is wanted (used by the gradient checks). */
+  watch(x: Tensor): Tensor {
+    this.#needsGradient.add(x);
+    return x;
+  }
+
+  gradientOf(x: Tensor): Tensor | undefined {
+    return this.#upstream.get(x);
+  }
+
+  #needs(x: Tensor): boolean {
+    return this.#needsGradient.has(x);
+  }
+
+  #send(to: Tensor, gradient: () => Tensor): void {
+    if (!this.#needs(to)) return;
+    const before = this.#upstream.get(to);
+    this.#upstream.set(to, before ? this.f.add(this.c, before, gradient()) : gradient());
+  }
+
+  #record(out: Tensor, inputs: readonly Tensor[], back: (gradient: Tensor) => void, always = false): Tensor {
+    if (always || inputs.some((x) => this.#needs(x))) {
+      this.#needsGradient.add(out);
+      this.#steps.push({ out, back });
+    }
+    return out;
+  }
+
+  /** Walks the tape backwards from `out`, whose gradient is given. */
+  backward(out: Tensor, gradient: Tensor): void {
+    this.#upstream.set(out, gradient);
+    for (const step of this.#steps.toReversed()) {
+      const upstream = this.#upstream.get(step.out);
+      if (upstream) step.back(upstream);
+    }
+  }
+
+  /** y [out, T] = W x. */
+  linear(x: Tensor, w: Linear): Tensor {
+    const { f, c } = this;
+    return this.#record(f.mulMat(c, w.weight, x), [x], (dy) => this.#send(x, () => f.mulMat(c, w.transposed, dy)));
+  }
+
+  /** A x [R, T]. */
+  loraInput(x: Tensor, lora: LoraTensors): Tensor {
+    const { f, c } = this;
+    return this.#record(f.mulMat(c, lora.a, x), [x], (d) => this.#send(x, () => f.mulMat(c, lora.aT, d)));
+  }
+
+  /** base [out, T] + B ax, where ax [R, T] = A x. */
+  addLora(base: Tensor, ax: Tensor, lora: LoraTensors): Tensor {
+    const { f, c } = this;
+    const y = f.add(c, base, f.mulMat(c, lora.b, ax));
+    const back = (dy: Tensor) => {
+      this.#send(base, () => dy);
+      this.#send(ax, () => f.mulMat(c, f.cont(c, f.transpose(c, lora.b)), dy));
+      if (lora.trained) {
+        const axT = f.cont(c, f.transpose(c, ax));
+        const dyT = f.cont(c, f.transpose(c, dy));
+        this.gradients.set(lora.b, f.mulMat(c, axT, dyT));
+      }
+    };
+    return this.#record(y, [base, ax], back, lora.trained);
+  }
+
+  add(a: Tensor, b: Tensor): Tensor {
+    return this.#record(this.f.add(this.c, a, b), [a, b], (d) => {
+      this.#send(a, () => d);
+      this.#send(b, () => d);
+    });
+  }
+
+  /** x [n, T] + constant [n]. */
+  bias(x: Tensor, constant: Tensor): Tensor {
+    return this.#record(this.f.add(this.c, x, constant), [x], (d) => this.#send(x, () => d));
+  }
+
+  /** RMS norm over the first dimension, times a constant scale. */
+  rmsNorm(x: Tensor, scale: Tensor, eps: number): Tensor {
+    const { f, c } = this;
+    const y = f.mul(c, f.rmsNorm(c, x, eps), scale);
+    return this.#record(y, [x], (d) => this.#send(x, () => f.rmsNormBack(c, f.mul(c, d, scale), x, eps)));
+  }
+
+  /** silu(gate) * up. */
+  swiglu(gate: Tensor, up: Tensor): Tensor {
+    const { f, c } = this;
+    const activated = f.silu(c, gate);
+    return this.#record(f.mul(c, activated, up), [gate, up], (d) => {
+      this.#send(gate, () => f.siluBack(c, f.mul(c, d, up), gate));
+      this.#send(up, () => f.mul(c, d, activated));
+    });
+  }
+
+  /** Rows of x [D, T] at indices [A]. */
+  rows(x: Tensor, indices: Tensor): Tensor {
+    const { f, c } = this;
+    return this.#record(f.getRows(c, x, indices), [x], (d) => this.#send(x, () => f.getRowsBack(c, d, indices, x)));
+  }
+
+  /** x [D, A] unchanged; its gradient is multiplied row by row with weights [1, A] (the rows of a loss that are weighted). */
+  weighRows(x: Tensor, weights: Tensor, D: number, A: number): Tensor {
+    const { f, c } = this;
+    return this.#record(f.reshape2(c, x, D, A), [x], (d) => this.#send(x, () => f.mul(c, d, weights)));
+  }
+
+  /** [C * heads, T] seen as [C, heads, T]. */
+  splitHeads(x: Tensor, channels: number, heads: number, tokens: number): Tensor {
+    const { f, c } = this;
+    return this.#record(f.reshape3(c, x, channels, heads, tokens), [x], (d) =>
+      this.#send(x, () => f.reshape2(c, d, channels * heads, tokens)),
+    );
+  }
+
+  /** Rotary embedding of x [C, heads, T] at positions [T]. */
+  rope(x: Tensor, positions: Tensor, factors: Tensor | null, options: RopeArguments): Tensor {
+    const { f, c } = this;
+    return this.#record(f.rope(c, x, positions, factors, ...options), [x], (d) =>
+      this.#send(x, () => f.ropeBack(c, d, positions, factors, ...options)),
+    );
+  }
+
+  /**
+   * Grouped-query attention. q [C, H, Q], k and v [C, G, T], mask [T, Q] (0 or -inf). Returns [C * H, Q].
+   * The heads that share one key-value head lie next to each other, as ggml's broadcasting mul_mat expects.
+   */
+  attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    size: { C: number; H: number; G: number; Q: number; T: number },
+  ): Tensor {
+    const { f, c } = this;
+    const { C, H, G, Q, T } = size;
+    const scale = 1 / Math.sqrt(C);
+    const byHead = (x: Tensor) => f.permute(c, x, 0, 2, 1, 3); // [C, n, heads] <-> [C, heads, n]
+    const channelsLast = (x: Tensor) => f.cont(c, f.permute(c, x, 1, 2, 0, 3)); // [C, heads, n] -> [n, C, heads]
+    const scores = f.mulMat(c, byHead(k), byHead(q)); // [T, Q, H]
+    const p = f.softMaxExt(c, scores, mask, scale, 0);
+    const mixed = f.mulMat(c, channelsLast(v), p); // [C, Q, H]
+    const out = f.cont2(c, byHead(mixed), C * H, Q);
+    const sumGroups = (x: Tensor) => {
+      if (H === G) return x; // [C, T, H] -> [C, T, G]
+      const grouped = f.reshape3(c, x, C * T, H / G, G);
+      return f.reshape3(c, f.repeatBack(c, grouped, f.new3(c, TYPE.F32, C * T, 1, G)), C, T, G);
+    };
+    return this.#record(out, [q, k, v], (d) => {
+      const dOut = f.cont(c, byHead(f.reshape3(c, d, C, H, Q))); // [C, Q, H]
+      const dP = f.mulMat(c, f.cont(c, byHead(v)), dOut); // [T, Q, H]
+      const dScores = f.softMaxExtBack(c, dP, p, scale, 0);
+      this.#send(q, () => f.cont(c, byHead(f.mulMat(c, channelsLast(k), dScores))));
+      this.#send(k, () => {
+        const dK = f.mulMat(c, channelsLast(q), f.cont(c, f.transpose(c, dScores))); // [C, T, H]
+        return f.cont(c, byHead(sumGroups(dK)));
+      });
+      this.#send(v, () => {
+        const dOutT = f.cont(c, f.transpose(c, dOut)); // [Q, C, H]
+        const dV = f.mulMat(c, dOutT, f.cont(c, f.transpose(c, p))); // [C, T, H]
+        return f.cont(c, byHead(sumGroups(dV)));
+      });
+    });
+  }
+
+  /**
+   * Cross entropy of logits [V, A] without one-hot rows: the softmax is gathered at the labels for the loss, and the gradient,
+   * softmax minus one-hot, is the softmax with 1 subtracted in place there. `flatLabels` [A] index the flattened [V * A] matrix.
+   * @returns logProbs [1, A] of the labels, and the gradient of the unweighted sum of losses to the logits [V, A].
+   */
+  crossEntropy(
+    logits: Tensor,
+    flatLabels: Tensor,
+    ones: Tensor,
+    V: number,
+    A: number,
+  ): { logProbs: Tensor; gradient: Tensor } {
+    const { f, c } = this;
+    const flat = f.reshape2(c, f.softMax(c, logits), 1, V * A);
+    const picked = f.getRows(c, flat, flatLabels); // [1, A]
+    const logProbs = f.log(c, picked);
+    const gradient = f.reshape2(c, f.setRows(c, flat, f.sub(c, picked, ones), flatLabels), V, A);
+    return { logProbs, gradient };
+  }
+}

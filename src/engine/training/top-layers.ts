@@ -1,0 +1,253 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { TmemError } from '../errors.ts';
+import { type GgufFile, readGguf } from '../gguf/reader.ts';
+import {
+  type BackendHandle,
+  type Device,
+  type GgmlContext,
+  loadNative,
+  type Native,
+  type Buffer as NativeBuffer,
+  type RopeArguments,
+  setBackendThreads,
+  type Tensor,
+  TYPE,
+} from '../native/library.ts';
+import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
+import type { Architecture } from './architectures/types.ts';
+import type { Linear } from './tape.ts';
+
+/** Sizes of the model: L layers, D width, F feed-forward width, H heads, G key-value heads, C channels of a head, V vocabulary. */
+export interface ModelShape {
+  readonly L: number;
+  readonly D: number;
+  readonly F: number;
+  readonly H: number;
+  readonly G: number;
+  readonly C: number;
+  readonly V: number;
+  readonly eps: number;
+  readonly rope: RopeArguments;
+  readonly ropeFactors: Tensor | null;
+}
+
+export interface TopLayersOptions {
+  /** Number of last layers. */
+  readonly layers: number;
+  readonly threads: number;
+  /** Type of the transposed copies that gradients pass through. BF16 is fast; F32 is exact, for checks. */
+  readonly backward?: 'BF16' | 'F32';
+}
+
+interface Loaded {
+  readonly tensor: Tensor;
+  readonly type: number;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+const COMMON = [
+  'attn_norm.weight',
+  'attn_q.weight',
+  'attn_k.weight',
+  'attn_v.weight',
+  'attn_output.weight',
+  'ffn_norm.weight',
+  'ffn_gate.weight',
+  'ffn_up.weight',
+  'ffn_down.weight',
+];
+export const FFN_PARTS = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
+/** Rows of a weight that are transposed at a time: bounds the float copies in between. */
+const TRANSPOSE_ROWS = 8192;
+
+function number(gguf: GgufFile, key: string, fallback?: number): number {
+  const value = gguf.metadata.get(key) ?? fallback;
+  if (typeof value === 'bigint') return Number(value);
+  if (typeof value === 'number') return value;
+  throw new TmemError('missing', `The model's ${key} is missing; it cannot be trained (llama.cpp may still run it).`);
+}
+
+function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape, 'ropeFactors'> {
+  const key = (name: string) => `${architecture.name}.${name}`;
+  const get = (name: string, fallback?: number) => number(gguf, key(name), fallback);
+  const D = get('embedding_length');
+  const H = get('attention.head_count');
+  const C = get('attention.key_length', D / H);
+  const scaling = gguf.metadata.get(key('rope.scaling.type'));
+  const freqScale = scaling === 'linear' ? 1 / get('rope.scaling.factor', 1) : 1;
+  const embedding = gguf.tensors.find((t) => t.name === 'token_embd.weight');
+  if (!embedding) throw new TmemError('missing', 'The model has no token_embd.weight; it cannot be trained.');
+  return {
+    L: get('block_count'),
+    D,
+    F: get('feed_forward_length'),
+    H,
+    G: get('attention.head_count_kv', H),
+    C,
+    V: embedding.shape[1]!,
+    eps: get('attention.layer_norm_rms_epsilon'),
+    rope: [
+      get('rope.dimension_count', C),
+      architecture.ropeMode,
+      get('context_length'),
+      get('rope.freq_base', 10000),
+      freqScale,
+      0,
+      1,
+      32,
+      1,
+    ],
+  };
+}
+
+/**
+ * The last K layers and the head of a model, as the training graph uses them: the very same quantised tensors as inference, read
+ * from the file, and a transposed copy of every product that gradients pass through.
+ */
+export class TopLayers {
+  readonly native: Native;
+  readonly backend: BackendHandle;
+  readonly architecture: Architecture;
+  readonly shape: ModelShape;
+  /** Index of the first trained layer. */
+  readonly first: number;
+  #weights = new Map<string, Loaded>();
+  #transposed = new Map<string, Tensor>();
+  #context: GgmlContext;
+  #buffer: NativeBuffer;
+  #head: string;
+  #backward: 'BF16' | 'F32';
+
+  /** @throws TmemError `missing` for an architecture without a training graph, absent tensors or too little memory; `usage` for a bad number of layers. */
+  constructor(modelPath: string, options: TopLayersOptions) {
+    const gguf = readGguf(modelPath);
+    const name = String(gguf.metadata.get('general.architecture'));
+    const architecture = findArchitecture(name);
+    if (!architecture) {
+      throw new TmemError(
+        'missing',
+        `Models of architecture ${name} cannot be trained, only run; use one of ${trainableArchitectures.join(', ')}.`,
+      );
+    }
+    const shape = readShape(gguf, architecture);
+    if (!Number.isInteger(options.layers) || options.layers < 1 || options.layers > shape.L) {
+      throw new TmemError(
+        'usage',
+        `Cannot train the last ${options.layers} layers of a model with ${shape.L}; give a number from 1 to ${shape.L}.`,
+      );
+    }
+    this.architecture = architecture;
+    this.first = shape.L - options.layers;
+    const f = loadNative();
+    this.native = f;
+    const device = f.deviceByType(0) as Device;
+    this.backend = f.deviceInit(device, null);
+    setBackendThreads(f, device, this.backend, options.threads);
+    this.#context = f.init({ mem_size: 4 << 20, mem_buffer: null, no_alloc: true });
+
+    const files = new Map(gguf.tensors.map((t) => [t.name, t]));
+    this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
+    const names = ['output_norm.weight', this.#head];
+    for (let l = this.first; l < shape.L; l++)
+      for (const part of [...COMMON, ...architecture.extraTensors]) names.push(`blk.${l}.${part}`);
+    if (files.has('rope_freqs.weight')) names.push('rope_freqs.weight');
+    for (const n of names) {
+      const t = files.get(n);
+      if (!t) throw new TmemError('missing', `The model has no tensor ${n}; it cannot be trained as ${name}.`);
+      const outputs = t.shape[1] ?? 1;
+      const tensor =
+        outputs > 1 ? f.new2(this.#context, t.type, t.shape[0]!, outputs) : f.new1(this.#context, t.type, t.shape[0]!);
+      this.#weights.set(n, { tensor, type: t.type, inputs: t.shape[0]!, outputs });
+    }
+    this.#backward = options.backward ?? 'BF16';
+    for (const [n, w] of this.#weights) {
+      if (w.outputs > 1) this.#transposed.set(n, f.new2(this.#context, TYPE[this.#backward], w.outputs, w.inputs));
+    }
+    const buffer = f.allocateContext(this.#context, this.backend);
+    if (!buffer)
+      throw new TmemError(
+        'missing',
+        'There is not enough memory to load the trained layers; train fewer layers (--layers).',
+      );
+    this.#buffer = buffer;
+
+    const fd = openSync(modelPath, 'r');
+    try {
+      for (const n of names) {
+        const t = files.get(n)!;
+        const bytes = Buffer.allocUnsafe(t.bytes);
+        readSync(fd, bytes, 0, t.bytes, t.offset);
+        f.tensorSet(this.#weights.get(n)!.tensor, bytes, 0, t.bytes);
+      }
+    } finally {
+      closeSync(fd);
+    }
+    for (const [n, t] of this.#transposed) this.#transpose(this.#weights.get(n)!, t);
+    this.shape = { ...shape, ropeFactors: this.#weights.get('rope_freqs.weight')?.tensor ?? null };
+  }
+
+  /** A frozen product by its GGUF name. */
+  linear(name: string): Linear {
+    return { weight: this.#get(name).tensor, transposed: this.#transposed.get(name)! };
+  }
+
+  /** A norm's scale or a bias. */
+  vector(name: string): Tensor {
+    return this.#get(name).tensor;
+  }
+
+  get head(): Linear {
+    return this.linear(this.#head);
+  }
+
+  /** Inputs and outputs of a product. */
+  size(name: string): { inputs: number; outputs: number } {
+    return this.#get(name);
+  }
+
+  /** GGUF names of the adapted products, layer by layer: gate, up, down. */
+  adaptedNames(): string[] {
+    const names: string[] = [];
+    for (let l = this.first; l < this.shape.L; l++) for (const part of FFN_PARTS) names.push(`blk.${l}.${part}.weight`);
+    return names;
+  }
+
+  free(): void {
+    this.native.bufferFree(this.#buffer);
+    this.native.free(this.#context);
+    this.native.backendFree(this.backend);
+  }
+
+  #get(name: string): Loaded {
+    const w = this.#weights.get(name);
+    if (!w) throw new Error(`tensor ${name} is not loaded`);
+    return w;
+  }
+
+  #transpose(w: Loaded, to: Tensor): void {
+    const f = this.native;
+    const context = f.init({ mem_size: 8 << 20, mem_buffer: null, no_alloc: true });
+    const allocator = f.allocatorNew(f.defaultBufferType(this.backend));
+    const type = TYPE[this.#backward];
+    const toRow = f.rowSize(type, w.outputs);
+    const toBytes = toRow / w.outputs;
+    const rowBytes = f.rowSize(w.type, w.inputs);
+    for (let start = 0; start < w.outputs; start += TRANSPOSE_ROWS) {
+      const n = Math.min(TRANSPOSE_ROWS, w.outputs - start);
+      const graph = f.newGraph(context, 16, false);
+      let x = f.view2(context, w.tensor, w.inputs, n, rowBytes, start * rowBytes);
+      if (w.type !== TYPE.F32) x = f.cast(context, x, TYPE.F32);
+      const target = f.view2(context, to, n, w.inputs, toRow, start * toBytes);
+      f.expand(graph, f.copy(context, f.cont(context, f.transpose(context, x)), target));
+      if (!f.allocatorAllocate(allocator, graph))
+        throw new TmemError(
+          'missing',
+          'There is not enough memory to prepare training; train fewer layers (--layers).',
+        );
+      f.compute(this.backend, graph);
+    }
+    f.allocatorFree(allocator);
+    f.free(context);
+  }
+}

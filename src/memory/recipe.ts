@@ -1,0 +1,72 @@
+import { TmemError } from '../engine/errors.ts';
+import type { Optimizer } from '../engine/types.ts';
+
+/** How a write is trained and judged. */
+export interface Recipe {
+  readonly name: string;
+  readonly rank: number;
+  /** Last layers that are adapted. */
+  readonly layers: number;
+  /**
+   * `shard`: every write trains a LoRA of its own on top of the frozen earlier ones, its A whitened against ordinary text and earlier
+   * pairs. `continue`: one LoRA, whose B goes on from where it was (the paper's).
+   */
+  readonly mode: 'shard' | 'continue';
+  readonly init: 'keys' | 'svd' | 'random';
+  readonly optimizer: Optimizer;
+  readonly epochs: number;
+  readonly batch: number;
+  /** Training ends early once every new pair's mean loss per answer token is below this. 0: never. */
+  readonly stopLoss: number;
+  /** Earlier pairs trained beside the new ones. */
+  readonly replay: number;
+  /** Ordinary prompts with the model's own answers trained beside the pairs. */
+  readonly anchors: number;
+  /** Whether a write that harms the model, or teaches nothing, is rolled back. */
+  readonly gate: boolean;
+  /** `keys` only: root mean square of A x on the pairs, and the relative ridge. */
+  readonly scale?: number;
+  readonly ridge?: number;
+}
+
+const RECIPES: readonly Recipe[] = [
+  {
+    name: 'default',
+    rank: 6,
+    layers: 4,
+    mode: 'shard',
+    init: 'keys',
+    optimizer: { kind: 'adamw', lr: 7e-4 },
+    epochs: 16,
+    batch: 64,
+    stopLoss: 0.1,
+    replay: 8,
+    anchors: 6,
+    gate: true,
+    scale: 50,
+    ridge: 0.02,
+  },
+  {
+    name: 'paper',
+    rank: 6,
+    layers: 4,
+    mode: 'continue',
+    init: 'svd',
+    optimizer: { kind: 'sgd', lr: 5e-4 },
+    epochs: 5,
+    batch: 16,
+    stopLoss: 0,
+    replay: 0,
+    anchors: 0,
+    gate: false,
+  },
+];
+
+export const recipeNames = RECIPES.map((r) => r.name);
+
+/** @throws TmemError `usage` for an unknown name. */
+export function getRecipe(name: string): Recipe {
+  const recipe = RECIPES.find((r) => r.name === name);
+  if (!recipe) throw new TmemError('usage', `There is no recipe "${name}"; use one of ${recipeNames.join(', ')}.`);
+  return recipe;
+}

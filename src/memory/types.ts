@@ -1,0 +1,91 @@
+/** What a memory is made of. The ledger (`writes`) is the truth; the fast weights are a view of it. */
+import { z } from 'zod';
+import type { FastWeights, TrainEvent } from '../engine/types.ts';
+
+export const originSchema = z.enum(['user', 'assistant', 'tool', 'document']);
+/** Who a text comes from; decides whether it may be trained on. */
+export type Origin = z.infer<typeof originSchema>;
+
+/** One thing that was said, read or returned. */
+export const turnSchema = z.strictObject({
+  role: z.enum(['user', 'assistant', 'tool']),
+  content: z.string().min(1),
+  /** Name of the person who speaks. */
+  speaker: z.string().min(1).max(80).optional(),
+  /** When it was said; ISO dates are spelled out for the model. */
+  time: z.string().min(1).max(80).optional(),
+  /** Where it comes from if the role does not say it (`document` for a text that was read). */
+  origin: originSchema.optional(),
+});
+export type Turn = z.infer<typeof turnSchema>;
+
+export function originOf(turn: Turn): Origin {
+  return turn.origin ?? turn.role;
+}
+
+/** One fact as it is trained: a question, its answer, and where it was said. */
+export const pairSchema = z.strictObject({
+  id: z.string().min(1),
+  instruction: z.string().min(1),
+  output: z.string().min(1),
+  /** Verbatim quote. */
+  source: z.string().min(1),
+  /** Index of the turn that the quote is in, counted over the life of the memory. */
+  turn: z.int().nonnegative(),
+  time: z.string().optional(),
+  origin: originSchema,
+});
+export type Pair = z.infer<typeof pairSchema>;
+
+export const writeRecordSchema = z.strictObject({
+  id: z.string().min(1),
+  /** ISO time of the write. */
+  time: z.string(),
+  pairs: z.array(pairSchema),
+  /** Name of the recipe. */
+  recipe: z.string(),
+  verdict: z.enum(['committed', 'refused', 'empty']),
+  /** Why it was refused. */
+  reason: z.string().optional(),
+  /** Loss before each step. A diverged one is not finite, which JSON writes as null. */
+  loss: z.array(z.number().or(z.null().transform(() => Number.NaN))),
+  /** Pairs whose answer is recalled after the write. */
+  recalled: z.int().nonnegative(),
+  ms: z.number().nonnegative(),
+});
+export type WriteRecord = z.infer<typeof writeRecordSchema>;
+
+export interface MemoryState {
+  readonly writes: readonly WriteRecord[];
+  /** m: the explicit memory, lines of text. */
+  readonly explicit: string;
+  /** Delta; null is the base model. */
+  readonly weights: FastWeights | null;
+  /** `ModelInfo.fingerprint` of the model that the weights belong to. */
+  readonly baseFingerprint: string;
+}
+
+/** A memory with nothing in it. */
+export function emptyMemory(baseFingerprint: string): MemoryState {
+  return { writes: [], explicit: '', weights: null, baseFingerprint };
+}
+
+/** What a write reports while it runs. */
+export type WriteEvent =
+  | { readonly type: 'write-start'; readonly pairs: number; readonly replayed: number; readonly anchors: number }
+  | { readonly type: 'train'; readonly event: TrainEvent; readonly totalSteps?: number }
+  | {
+      readonly type: 'quiz';
+      readonly kind: 'pair' | 'anchor';
+      readonly question: string;
+      readonly answer: string;
+      readonly ok: boolean;
+    }
+  | { readonly type: 'verdict'; readonly record: WriteRecord };
+
+/** `writePairs` with its engine and recipe bound: how an episode writes. */
+export type Writer = (
+  state: MemoryState,
+  pairs: Pair[],
+  options: { readonly signal?: AbortSignal; readonly onEvent?: (event: WriteEvent) => void },
+) => Promise<{ state: MemoryState; record: WriteRecord }>;

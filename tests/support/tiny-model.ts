@@ -1,0 +1,183 @@
+/** Small random models in GGUF that llama.cpp loads, for tests without a download. */
+import { writeGguf } from '../../src/engine/gguf/writer.ts';
+
+export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0';
+
+export interface TinyModelOptions {
+  readonly architecture: 'llama' | 'qwen2' | 'qwen3';
+  readonly seed?: number;
+  readonly layers?: number;
+  /** A multiple of 32. */
+  readonly width?: number;
+  readonly heads?: number;
+  readonly kvHeads?: number;
+  /** A multiple of 32. */
+  readonly feedForward?: number;
+  /** Default width / heads; llama.cpp loads another one for llama and qwen3 only. */
+  readonly headDim?: number;
+  /** No output.weight: the embedding is used twice. */
+  readonly tied?: boolean;
+  /** Type of the matrices. Default F32. */
+  readonly type?: TinyType;
+  readonly contextLength?: number;
+}
+
+const TYPE_IDS: Record<TinyType, number> = { F32: 0, F16: 1, Q8_0: 8, BF16: 30 };
+const NORMAL = 1;
+const CONTROL = 3;
+const CHATML = `{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`;
+
+/**
+ * A byte-level BPE vocabulary for printable ASCII and the newline, with a few merges and the tokens of ChatML.
+ * GPT-2 writes the space as Ġ and the newline as Ċ.
+ */
+export function tinyVocabulary(): { tokens: string[]; types: number[]; merges: string[] } {
+  const ascii = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i));
+  const merges = ['Ġ t', 'h e', 'Ġt he', 'i n', 'e r', 'Ġ a', 'o n', 'r e'];
+  const normal = [...ascii, 'Ġ', 'Ċ', ...merges.map((merge) => merge.replace(' ', ''))];
+  const control = ['<|endoftext|>', '<|im_start|>', '<|im_end|>'];
+  return {
+    tokens: [...normal, ...control],
+    types: [...normal.map(() => NORMAL), ...control.map(() => CONTROL)],
+    merges,
+  };
+}
+
+/** Writes the model; the same options give the same bytes. */
+export async function writeTinyModel(path: string, options: TinyModelOptions): Promise<void> {
+  const { architecture, seed = 1, layers = 3, width = 32, heads = 4, kvHeads = 2, feedForward = 64 } = options;
+  const { headDim = width / heads, tied = false, type = 'F32', contextLength = 512 } = options;
+  const { tokens, types, merges } = tinyVocabulary();
+  const normal = gaussian(seed);
+  const u32 = (value: number) => ({ type: 'u32', value }) as const;
+  const f32 = (value: number) => ({ type: 'f32', value }) as const;
+
+  const values = (n: number, scale: number, mean = 0) =>
+    Float32Array.from({ length: n }, () => mean + scale * normal());
+  const vector = (name: string, n: number, scale: number, mean = 0) => ({
+    name,
+    type: TYPE_IDS.F32,
+    shape: [n],
+    data: values(n, scale, mean),
+  });
+  /** Values of the size that keeps the residual stream's size through the layers. */
+  const matrix = (name: string, inputs: number, outputs: number, scale = 1 / Math.sqrt(inputs)) => ({
+    name,
+    type: TYPE_IDS[type],
+    shape: [inputs, outputs],
+    data: encode(values(inputs * outputs, scale), type),
+  });
+  const norm = (name: string, n: number) => vector(name, n, 0.1, 1);
+  const layer = (i: number) => {
+    const name = (part: string) => `blk.${i}.${part}`;
+    return [
+      norm(name('attn_norm.weight'), width),
+      matrix(name('attn_q.weight'), width, heads * headDim),
+      matrix(name('attn_k.weight'), width, kvHeads * headDim),
+      matrix(name('attn_v.weight'), width, kvHeads * headDim),
+      ...(architecture === 'qwen2'
+        ? [
+            vector(name('attn_q.bias'), heads * headDim, 0.1),
+            vector(name('attn_k.bias'), kvHeads * headDim, 0.1),
+            vector(name('attn_v.bias'), kvHeads * headDim, 0.1),
+          ]
+        : []),
+      ...(architecture === 'qwen3'
+        ? [norm(name('attn_q_norm.weight'), headDim), norm(name('attn_k_norm.weight'), headDim)]
+        : []),
+      matrix(name('attn_output.weight'), heads * headDim, width),
+      norm(name('ffn_norm.weight'), width),
+      matrix(name('ffn_gate.weight'), width, feedForward),
+      matrix(name('ffn_up.weight'), width, feedForward),
+      matrix(name('ffn_down.weight'), feedForward, width),
+    ];
+  };
+  const end = tokens.indexOf('<|im_end|>');
+  const key = (name: string) => `${architecture}.${name}`;
+  await writeGguf(path, {
+    metadata: {
+      'general.architecture': architecture,
+      'general.type': 'model',
+      'general.name': `Tiny ${architecture}`,
+      [key('block_count')]: u32(layers),
+      [key('context_length')]: u32(contextLength),
+      [key('embedding_length')]: u32(width),
+      [key('feed_forward_length')]: u32(feedForward),
+      [key('attention.head_count')]: u32(heads),
+      [key('attention.head_count_kv')]: u32(kvHeads),
+      [key('attention.key_length')]: u32(headDim),
+      [key('attention.value_length')]: u32(headDim),
+      [key('attention.layer_norm_rms_epsilon')]: f32(1e-5),
+      [key('rope.freq_base')]: f32(10_000),
+      [key('rope.dimension_count')]: u32(headDim),
+      [key('vocab_size')]: u32(tokens.length),
+      'tokenizer.ggml.model': 'gpt2',
+      'tokenizer.ggml.pre': 'gpt-2',
+      'tokenizer.ggml.tokens': tokens,
+      'tokenizer.ggml.token_type': { type: 'i32', values: types },
+      'tokenizer.ggml.merges': merges,
+      'tokenizer.ggml.bos_token_id': u32(tokens.indexOf('<|endoftext|>')),
+      'tokenizer.ggml.eos_token_id': u32(end),
+      'tokenizer.ggml.padding_token_id': u32(tokens.indexOf('<|endoftext|>')),
+      'tokenizer.ggml.add_bos_token': false,
+      'tokenizer.chat_template': CHATML,
+    },
+    tensors: [
+      matrix('token_embd.weight', width, tokens.length, 1),
+      ...Array.from({ length: layers }, (_, i) => layer(i)).flat(),
+      norm('output_norm.weight', width),
+      ...(tied ? [] : [matrix('output.weight', width, tokens.length)]),
+    ],
+  });
+}
+
+function encode(values: Float32Array, type: TinyType): Float32Array | Uint8Array {
+  switch (type) {
+    case 'F32':
+      return values;
+    case 'F16':
+      return new Uint8Array(Uint16Array.from(values, toHalf).buffer);
+    case 'BF16':
+      // Round half up on the upper 16 bits is close enough for weights that are random anyway.
+      return new Uint8Array(Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16).buffer);
+    case 'Q8_0':
+      return quantise(values);
+  }
+}
+
+/** Blocks of 32 values: a half-precision scale, then 32 signed bytes. */
+function quantise(values: Float32Array): Uint8Array {
+  const out = new DataView(new ArrayBuffer((values.length / 32) * 34));
+  for (let block = 0; block < values.length / 32; block++) {
+    const part = values.subarray(block * 32, block * 32 + 32);
+    const scale = part.reduce((max, x) => Math.max(max, Math.abs(x)), 0) / 127;
+    out.setUint16(block * 34, toHalf(scale), true);
+    part.forEach((x, i) => {
+      out.setInt8(block * 34 + 2 + i, scale === 0 ? 0 : Math.round(x / scale));
+    });
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** Bits of the nearest half; for numbers below 65504, which weights are. Results below 2^-14 are rounded to its multiples of 2^-24. */
+function toHalf(x: number): number {
+  const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
+  const size = Math.abs(x);
+  if (size < 2 ** -14) return sign | Math.round(size * 2 ** 24);
+  const exponent = Math.floor(Math.log2(size));
+  const mantissa = Math.round((size / 2 ** exponent - 1) * 1024);
+  // A mantissa that rounds up to 1024 carries into the exponent by plain addition.
+  return sign | (((exponent + 15) << 10) + mantissa);
+}
+
+/** Normally distributed numbers, the same for the same seed (mulberry32 and Box-Muller). */
+export function gaussian(seed: number): () => number {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
+  };
+  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+}
