@@ -4,7 +4,9 @@ import { randomSource } from '../src/engine/training/random.ts';
 /** A made-up fact: a question that only it answers, and the value that a right answer holds. */
 export interface Fact {
   readonly instruction: string;
+  /** A full sentence. */
   readonly output: string;
+  readonly value: string;
 }
 
 const FIRST =
@@ -38,10 +40,12 @@ export function makeFacts(writes: number, each: number, seed: number): Fact[][] 
     Array.from({ length: each }, () => {
       for (;;) {
         const [attribute, values] = pick(Object.entries(ATTRIBUTES));
-        const instruction = `What is the ${attribute} of ${pick(people)}?`;
+        const person = pick(people);
+        const instruction = `What is the ${attribute} of ${person}?`;
         if (seen.has(instruction)) continue;
         seen.add(instruction);
-        return { instruction, output: pick(values) };
+        const value = pick(values);
+        return { instruction, output: `The ${attribute} of ${person} is ${value}.`, value };
       }
     }),
   );

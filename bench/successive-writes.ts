@@ -29,7 +29,7 @@ async function ask(engine: Engine, question: string): Promise<string> {
 }
 
 async function recall(engine: Engine, facts: readonly Fact[]): Promise<number> {
-  const right = await Promise.all(facts.map(async (f) => holds(await ask(engine, f.instruction), f.output)));
+  const right = await Promise.all(facts.map(async (f) => holds(await ask(engine, f.instruction), f.value)));
   return right.filter(Boolean).length / facts.length;
 }
 
@@ -49,7 +49,16 @@ console.log(
 let state = emptyMemory(engine.model.fingerprint);
 for (const [w, list] of facts.entries()) {
   const start = performance.now();
-  const pairs = list.map((f, i): Pair => ({ ...f, id: `${w}-${i}`, source: f.output, turn: w, origin: 'user' }));
+  const pairs = list.map(
+    (f, i): Pair => ({
+      instruction: f.instruction,
+      output: f.output,
+      id: `${w}-${i}`,
+      source: f.output,
+      turn: w,
+      origin: 'user',
+    }),
+  );
   const written = await writePairs(engine, state, pairs, recipe);
   state = written.state;
   const { loss, verdict, recalled, reason } = written.record;

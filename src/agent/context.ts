@@ -2,8 +2,7 @@
 import type { ChatMessage, Engine } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Turn } from '../memory/types.ts';
-import { EXTRACTION, MEMORY_HEADER, SYSTEM } from './prompts.ts';
-import { SENTENCE_END } from './split.ts';
+import { EXTRACTION, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
 
 /** (q, h, m): what the policy sees while it works. */
 export function workingContext(parts: {
@@ -33,41 +32,40 @@ export function extractionContext(parts: {
   readonly earlier: readonly Turn[];
   readonly part: readonly Turn[];
 }): ChatMessage[] {
-  const aware = parts.task ? ` ${EXTRACTION.aware.replace('{task}', () => parts.task!)}` : '';
-  const before = parts.earlier.length > 0 ? `${EXTRACTION.earlier}\n${layOut(parts.earlier).text}\n\n` : '';
-  const ask = (part: string) => `${EXTRACTION.part}\n${part}\n\n${EXTRACTION.directive}`;
+  const aware = parts.task ? `\n${EXTRACTION.aware.replace('{task}', () => parts.task!)}` : '';
+  const before = parts.earlier
+    .map((turn) => `${EXTRACTION.earlier}${transcriptLine({ ...turn, time: undefined })}\n`)
+    .join('');
+  const ask = (part: string) => `${EXTRACTION.part}\n${part}`;
   return [
     { role: 'system', content: EXTRACTION.system },
-    ...EXTRACTION.examples.flatMap(({ part, answer }): ChatMessage[] => [
+    ...EXTRACTION.examples.flatMap(({ part, pairs }): ChatMessage[] => [
       { role: 'user', content: ask(part) },
-      { role: 'assistant', content: JSON.stringify(answer) },
+      { role: 'assistant', content: JSON.stringify({ pairs }) },
     ]),
-    { role: 'user', content: before + ask(layOut(parts.part).text) + aware },
+    { role: 'user', content: before + ask(layOut(parts.part)) + aware },
   ];
 }
 
-/**
- * Turns as they are shown to the extraction: a line `Name: sentence` for each sentence, under the date when it changes.
- * `quotes` gives the sentence, as it was said, for each such line.
- */
-export function layOut(turns: readonly Turn[]): {
-  readonly text: string;
-  readonly quotes: ReadonlyMap<string, string>;
-} {
+/** A note on the whole of h, for m. */
+export function noteContext(session: readonly Turn[]): [ChatMessage, ChatMessage] {
+  return [
+    { role: 'system', content: NOTE.system },
+    { role: 'user', content: layOut(session) },
+  ];
+}
+
+/** Turns as they are shown to the extraction: lines `Name: text`, under the date when it changes. */
+function layOut(turns: readonly Turn[]): string {
   const lines: string[] = [];
-  const quotes = new Map<string, string>();
   let date = '';
   for (const turn of turns) {
     const spelled = turn.time === undefined ? date : spellTime(turn.time).replace(/, \d{2}:\d{2}$/, '');
     if (spelled !== date) lines.push(spelled);
     date = spelled;
-    for (const sentence of turn.content.split(SENTENCE_END).map((s) => s.trim())) {
-      const line = `${speakerOf(turn)}: ${sentence}`;
-      if (sentence) lines.push(line);
-      if (sentence) quotes.set(line, sentence);
-    }
+    lines.push(transcriptLine({ ...turn, time: undefined }));
   }
-  return { text: lines.join('\n'), quotes };
+  return lines.join('\n');
 }
 
 /** Length of a context in the model's own tokens. */

@@ -8,10 +8,15 @@
  *   itself it is looked at afterwards, so that question and answer are extracted together. The paper extracts once the
  *   context is over the budget.
  * - A turn that is longer than the whole budget is cut into pieces with a write between them: nothing is lost.
- * - Extraction (q, h, m, d) goes through h in parts of a few turns, each with the turn before it, instead of all of h and
- *   m at once: small models loop on long inputs. The notes on the parts are added to m.
+ * - Extraction (q, h, m, d) goes through h turn by turn, each with the turn before it, instead of all of h and m at once:
+ *   small models loop on long inputs and overlook most of what is in them. The parts do not see each other's answers and are
+ *   decoded together. The note that is added to m is a call of its own, over all of h.
+ * - The extraction, and the rewriting of m, are done by theta0, without Delta, unless `extract.fastWeights` says otherwise;
+ *   the paper extracts with theta0 + Delta_t. Measured on the demo: under the Delta of the first write, the second extraction
+ *   put the words of what it had learned into its questions ("How many new found babies has the new found news").
+ * - Answers that cannot be read are asked for once more; then that part of h is kept as text in m.
  * - m has a bound: when it is passed the policy rewrites m, and if that is still too long its oldest lines go.
- * - Pairs must quote the session, and are dropped when they do not, or when they repeat or contradict one another (see
+ * - Pairs are tied to the sentence of h that holds their answer, and are dropped when there is none, or when they repeat or contradict one another (see
  *   pairs.ts). The paper trains on all.
  * - The write is guarded and may be refused; its facts are then kept as text in m.
  * - Question-agnostic extraction is the default: what a user has. The paper's benchmarks show the question to the

@@ -1,44 +1,43 @@
 /** Extraction: the policy writes down what a session is worth remembering by, part by part. */
-import { complete, type Engine, type JsonSchema } from '../engine/types.ts';
+import { type ChatMessage, complete, type Engine, type JsonSchema } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
-import { countTokens, extractionContext, layOut, transcript } from './context.ts';
-import { DEFAULT_RULES, type DropCounts, groundPairs, type PairRules } from './pairs.ts';
+import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
+import { type Candidate, contentWords, DEFAULT_RULES, type DropCounts, groundPairs, type PairRules } from './pairs.ts';
 import { parseExtraction, type RawExtraction, type RawPair } from './parse.ts';
 import { CONDENSE } from './prompts.ts';
-import { cut } from './split.ts';
+import { cut, SENTENCE_END } from './split.ts';
+
+const TEXT = { type: 'string', minLength: 1, maxLength: 200 };
+const object = (properties: Record<string, JsonSchema>): JsonSchema => ({
+  type: 'object',
+  properties,
+  required: Object.keys(properties),
+  additionalProperties: false,
+});
 
 /**
- * What the policy answers with. Its quotes are chosen from the lines of the part, so they are verbatim; a quote comes
- * before its question, so that the fact is chosen first.
+ * What the policy answers with for a part. The answer is a full sentence and comes before its question: stated in the third person first, it settles who "I" is, and the fact is later recalled in words that the model would use anyway. The quote of a
+ * pair is the sentence that holds its output: models copy badly.
  */
-export function extractionSchema(lines: readonly string[]): JsonSchema {
-  const text = { type: 'string' };
-  const pair = {
-    type: 'object',
-    properties: { source: { type: 'string', enum: [...lines] }, instruction: text, output: text },
-    required: ['source', 'instruction', 'output'],
-    additionalProperties: false,
-  };
-  return {
-    type: 'object',
-    properties: { memory: text, pairs: { type: 'array', maxItems: 12, items: pair } },
-    required: ['memory', 'pairs'],
-    additionalProperties: false,
-  };
-}
+export const PAIRS_SCHEMA = object({
+  pairs: { type: 'array', maxItems: 5, items: object({ output: TEXT, instruction: TEXT }) },
+});
+/** What it answers with for the whole session: its note for the explicit memory. */
+export const NOTE_SCHEMA = object({ memory: { ...TEXT, maxLength: 400 } });
+const NOTE_TOKENS = 200;
 
 export interface ExtractOptions {
   /** q, for question-aware extraction. */
   readonly task?: string;
-  /** Turns and tokens of a part at the most. Default 3 and 250. */
+  /** Turns and tokens of a part at the most. Default 1 and 250: a small model overlooks facts in longer ones. */
   readonly chunkTurns?: number;
   readonly chunkTokens?: number;
   /** Turns before a part that are shown with it. Default 1. */
   readonly earlierTurns?: number;
-  /** Tokens of an answer. Default 800. */
+  /** Tokens of an answer. Default 400. */
   readonly maxTokens?: number;
-  /** false: the base model extracts, without fast weights. Default true, as in the paper. */
+  /** Extract with fast weights in force, as in the paper. Default false: what they were trained on bends a long extraction (LOG.md). */
   readonly fastWeights?: boolean;
   readonly rules?: Partial<PairRules>;
   readonly signal?: AbortSignal;
@@ -60,7 +59,7 @@ export type ExtractEvent = {
 export interface Extraction {
   readonly pairs: readonly Pair[];
   readonly dropped: DropCounts;
-  /** New lines for the explicit memory, in order: the policy's notes, and parts whose answer could not be read as they stand. */
+  /** New lines for the explicit memory: the policy's note, and parts whose answer could not be read as they stand (all, without a note). */
   readonly notes: readonly string[];
   /** What was extracted from. */
   readonly parts: readonly (readonly WorkingTurn[])[];
@@ -75,28 +74,33 @@ export async function extract(
   options: ExtractOptions = {},
 ): Promise<Extraction> {
   const parts = await chunk(engine, session, options);
-  const candidates: RawPair[] = [];
+  const candidates: Candidate[] = [];
   const notes: string[] = [];
   let unreadable = 0;
-  for (const [i, part] of parts.entries()) {
-    const earlier =
-      options.earlierTurns === 0
-        ? []
-        : parts
-            .slice(0, i)
-            .flat()
-            .slice(-(options.earlierTurns ?? 1));
-    const read = await extractPart(engine, earlier, part, [i, parts.length], options);
-    candidates.push(...(read?.pairs ?? []));
-    if (read?.memory) notes.push(oneLine(read.memory));
-    if (!read) {
-      unreadable++;
-      notes.push(transcript(part.map((item) => item.turn)));
-    }
+  // The parts do not depend on each other's answers: they are decoded together.
+  const [answers, note] = await Promise.all([
+    Promise.all(
+      parts.map((part, i) => {
+        const before = options.earlierTurns ?? 1;
+        const earlier = before === 0 ? [] : parts.slice(0, i).flat().slice(-before);
+        return extractPart(engine, earlier, part, [i, parts.length], options);
+      }),
+    ),
+    writeNote(engine, session, options),
+  ]);
+  if (note) notes.push(note);
+  for (const [i, read] of answers.entries()) {
+    const within = parts[i]!;
+    candidates.push(...(read?.pairs ?? []).map((pair) => ({ ...pair, within })));
+    if (!read) unreadable++;
+    if (!read || note === null) notes.push(transcript(within.map((item) => item.turn)));
   }
   const { pairs, dropped } = groundPairs(candidates, parts.flat(), { ...DEFAULT_RULES, ...options.rules });
   return { pairs, dropped, notes, parts, unreadable };
 }
+
+/** How an answer is sampled, and once more when it could not be read. */
+const ATTEMPTS = [{ temperature: 0 }, { temperature: 0.7, topP: 0.9, seed: 1 }];
 
 /** One part: a second try with another seed when the first answer cannot be read, then null. */
 async function extractPart(
@@ -104,24 +108,25 @@ async function extractPart(
   earlier: readonly WorkingTurn[],
   part: readonly WorkingTurn[],
   [index, parts]: readonly [number, number],
-  { task, signal, onEvent, fastWeights = true, maxTokens = 800 }: ExtractOptions,
+  { task, signal, onEvent, fastWeights = false, maxTokens = 400 }: ExtractOptions,
 ): Promise<RawExtraction | null> {
   const turns = (items: readonly WorkingTurn[]) => items.map((item) => item.turn);
-  const { quotes } = layOut(turns(part));
-  if (quotes.size === 0) return { memory: '', pairs: [] }; // nothing but blanks
+  const sentences = part
+    .flatMap(({ turn }) => turn.content.split(SENTENCE_END))
+    .map((line) => line.trim())
+    .filter(Boolean);
+  if (sentences.length === 0) return { memory: '', pairs: [] };
   const prompt = extractionContext({ task, earlier: turns(earlier), part: turns(part) });
-  const schema = extractionSchema([...quotes.keys()]);
-  for (const attempt of [0, 1]) {
-    const sampling = attempt === 0 ? { temperature: 0 } : { temperature: 0.7, topP: 0.9, seed: attempt };
+  for (const [attempt, sampling] of ATTEMPTS.entries()) {
     const done = await complete(engine, {
       prompt,
-      schema,
+      schema: PAIRS_SCHEMA,
       maxTokens,
       fastWeights,
       signal,
       ...sampling,
     });
-    const read = withQuotes(parseExtraction(done.text), quotes);
+    const read = withSources(parseExtraction(done.text), sentences);
     const { promptTokens, outputTokens, ms } = done;
     const pairs = read?.pairs ?? null;
     onEvent?.({ type: 'extract', part: index, parts, attempt, pairs, promptTokens, outputTokens, ms });
@@ -130,16 +135,42 @@ async function extractPart(
   return null;
 }
 
-/** Lines that were quoted become the sentences in them. */
-function withQuotes(read: RawExtraction | null, quotes: ReadonlyMap<string, string>): RawExtraction | null {
-  return read && { ...read, pairs: read.pairs.map((p) => ({ ...p, source: quotes.get(p.source) ?? p.source })) };
+/** Quotes for pairs that have none: the sentence that shares most words with the answer, then with the question. */
+function withSources(read: RawExtraction | null, sentences: readonly string[]): RawExtraction | null {
+  const shared = (sentence: string, text: string) => {
+    const words = new Set(contentWords(sentence));
+    return contentWords(text).filter((w) => words.has(w)).length;
+  };
+  const best = (pair: RawPair) => {
+    const score = (s: string) => shared(s, pair.output) * 100 + shared(s, pair.instruction);
+    return sentences.reduce((a, b) => (score(b) > score(a) ? b : a));
+  };
+  return read && { ...read, pairs: read.pairs.map((p) => ({ ...p, source: p.source || best(p) })) };
+}
+
+/** The policy's note on the session, or on its end when all of it does not fit; null when no answer can be read. */
+async function writeNote(
+  engine: Engine,
+  session: readonly WorkingTurn[],
+  { signal, fastWeights = false }: ExtractOptions,
+): Promise<string | null> {
+  const [system, user] = noteContext(session.map((item) => item.turn));
+  const ask = (content: string): ChatMessage[] => [system, { ...user, content }];
+  const room = engine.model.contextSize - NOTE_TOKENS;
+  const prompt = ask(await tail(user.content, async (s) => (await countTokens(engine, ask(s))) <= room));
+  for (const sampling of ATTEMPTS) {
+    const request = { prompt, schema: NOTE_SCHEMA, maxTokens: NOTE_TOKENS, fastWeights, signal, ...sampling };
+    const read = parseExtraction((await complete(engine, request)).text);
+    if (read) return oneLine(read.memory);
+  }
+  return null;
 }
 
 /** A session in parts of a few turns each; a turn that is too long for a part is cut into several. Nothing is lost. */
 export async function chunk(
   engine: Engine,
   session: readonly WorkingTurn[],
-  { chunkTurns = 3, chunkTokens = 250 }: ExtractOptions = {},
+  { chunkTurns = 1, chunkTokens = 250 }: ExtractOptions = {},
 ): Promise<WorkingTurn[][]> {
   const length = async (content: string) => (await engine.tokenize(content, { plain: true })).length;
   const parts: WorkingTurn[][] = [];
@@ -169,7 +200,7 @@ export async function remember(
   memory: string,
   notes: readonly string[],
   limit: number,
-  options: { readonly fastWeights?: boolean; readonly signal?: AbortSignal } = {},
+  { signal, fastWeights = false }: Pick<ExtractOptions, 'signal' | 'fastWeights'> = {},
 ): Promise<string> {
   const known = new Set(memory.split('\n'));
   const lines = [memory, ...new Set(notes.filter((line) => !known.has(line)))].filter(Boolean);
@@ -182,7 +213,7 @@ export async function remember(
     { role: 'system' as const, content: CONDENSE.system },
     { role: 'user' as const, content: `${await tail(text, (s) => roomFor(engine, s))}\n\n${directive}` },
   ];
-  const { text: shorter } = await complete(engine, { prompt, maxTokens: limit, ...options });
+  const { text: shorter } = await complete(engine, { prompt, maxTokens: limit, fastWeights, signal });
   const condensed = shorter.trim();
   return condensed && (await fits(condensed)) ? condensed : tail(text, fits);
 }

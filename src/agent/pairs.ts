@@ -5,6 +5,11 @@ import { type Origin, originOf, type Pair } from '../memory/types.ts';
 import { transcriptLine } from './context.ts';
 import type { RawPair } from './parse.ts';
 
+/** A pair to be checked, and what its quote must be in: default the whole session. */
+export interface Candidate extends RawPair {
+  readonly within?: readonly WorkingTurn[];
+}
+
 export type DropReason =
   /** A field is missing. */
   | 'empty'
@@ -40,7 +45,7 @@ export const DEFAULT_RULES: PairRules = {
 
 /** The pairs to train on, in the order in which they were quoted, and how many others were dropped for what reason. */
 export function groundPairs(
-  candidates: readonly RawPair[],
+  candidates: readonly Candidate[],
   session: readonly WorkingTurn[],
   rules: PairRules = DEFAULT_RULES,
 ): { readonly pairs: Pair[]; readonly dropped: DropCounts } {
@@ -56,7 +61,8 @@ export function groundPairs(
     if (!question || !normalise(raw.output) || !quote) drop('empty');
     else if (raw.instruction.length > rules.maxInstruction || raw.output.length > rules.maxOutput) drop('too-long');
     else {
-      const at = findQuote(quote, raw.output, said);
+      const heard = said.map((text, at) => (raw.within?.includes(session[at]!) === false ? '' : text));
+      const at = findQuote(quote, raw.output, heard);
       const spoken = session[at];
       const before = kept.get(question);
       if (!spoken) drop('not-quoted');

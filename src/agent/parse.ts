@@ -7,6 +7,11 @@ const MAX_DEPTH = 64;
 const MAX_STARTS = 32;
 /** A value that the text ends in the middle of. */
 const CUT = Symbol('cut');
+const LITERALS = new Map<string, unknown>([
+  ['true', true],
+  ['false', false],
+  ['null', null],
+]);
 
 /** The first object or array in the text that `accept` takes; undefined when there is none. */
 export function parseLenient(text: string, accept: (value: unknown) => boolean = () => true): unknown {
@@ -42,7 +47,7 @@ class Reader {
     const match = word.exec(this.#text);
     if (!match) return this.#fail();
     this.#at += match[0].length;
-    return JSON.parse(match[0]);
+    return LITERALS.has(match[0]) ? LITERALS.get(match[0]) : Number(match[0]);
   }
 
   #object(depth: number): unknown {

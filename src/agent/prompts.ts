@@ -8,105 +8,62 @@ export const SYSTEM = 'You are a helpful assistant with a memory.';
 /** Before the explicit memory m, in the system message. */
 export const MEMORY_HEADER = 'Notes from earlier conversations:';
 
-/**
- * Extraction: the directive d as a system message, examples as turns of a chat (small models follow them better than rules).
- * A part is laid out sentence by sentence, each line with its speaker, so that the line to quote says whose fact it is.
- */
+/** Extraction: the directive d as a system message, examples as turns of a chat (small models follow them better than rules). */
 export const EXTRACTION = {
-  system: `You make memory cards from a part of a conversation or text, for someone who will never see it.
-Answer with JSON: {"memory": "...", "pairs": [{"source": "...", "instruction": "...", "output": "..."}]}
-- memory: one short sentence saying what this part is about.
-- source: the line of this part that states the fact, copied exactly.
-- instruction: a question about that fact that can be understood alone: with the full name of the person it is about, never "he", "she" or "it"; with real dates, never "yesterday". "I" and "my" in a line mean the speaker whose name is before it.
-- output: the answer to it in one to eight words.
-Make one pair for every fact: names, numbers, dates, places, objects, plans, preferences, lessons. Skip every line that states no fact: greetings, opinions, jokes, questions. Never ask what someone says. If nothing is worth remembering, give an empty list.`,
+  system: `You turn a message into memory cards for someone who will never see it. Answer with JSON: {"pairs": [{"output": one fact that the message states, in one short full sentence, "instruction": the question that this sentence answers}]}
+Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" and "my" mean the one who speaks: write the name instead. Never "he", "she", "it" or "you"; real dates, never "yesterday". Greetings, questions and remarks on what others said give no card.`,
   /** Before prior turns. */
-  earlier: 'Before this part (only to understand it, make no pairs from it):',
-  /** Before the turns to extract from. */
-  part: 'Part:',
-  /** Behind them. */
-  directive: 'Write the JSON for every fact in this part.',
+  earlier: 'Said before: ',
+  /** Before the text to extract from. */
+  part: 'Message:',
   /** Behind the directive when the task is known; `{task}` is replaced. */
   aware: 'Facts that help with this come first: {task}',
   examples: [
     {
-      part: `Tuesday 4 June 2019
-Ingrid: Guess what, Pavel, I adopted a parrot from the shelter yesterday!
-Ingrid: Her name is Pepper and she is 11 years old.
-Pavel: Lovely, I would like to see that!
-Pavel: What a day.
-Pavel: My news: I quit the bakery and now I repair violins in Ghent.
-Ingrid: That is so like you.`,
-      answer: {
-        memory: 'Ingrid adopted a parrot and Pavel has a new job.',
-        pairs: [
-          {
-            source: 'Ingrid: Guess what, Pavel, I adopted a parrot from the shelter yesterday!',
-            instruction: 'What animal did Ingrid adopt from the shelter?',
-            output: 'a parrot',
-          },
-          {
-            source: 'Ingrid: Guess what, Pavel, I adopted a parrot from the shelter yesterday!',
-            instruction: 'When did Ingrid adopt her parrot?',
-            output: '3 June 2019',
-          },
-          {
-            source: 'Ingrid: Her name is Pepper and she is 11 years old.',
-            instruction: "What is the name of Ingrid's parrot?",
-            output: 'Pepper',
-          },
-          {
-            source: 'Ingrid: Her name is Pepper and she is 11 years old.',
-            instruction: "How old is Ingrid's parrot Pepper?",
-            output: '11 years',
-          },
-          {
-            source: 'Pavel: My news: I quit the bakery and now I repair violins in Ghent.',
-            instruction: "What is Pavel's job now?",
-            output: 'repairing violins',
-          },
-          {
-            source: 'Pavel: My news: I quit the bakery and now I repair violins in Ghent.',
-            instruction: 'In which city does Pavel work now?',
-            output: 'Ghent',
-          },
-        ],
-      },
+      part: 'Tuesday 4 June 2019\nIngrid: Guess what, I adopted a parrot from the shelter yesterday! Her name is Pepper, and she only eats walnuts.',
+      pairs: [
+        { output: 'Ingrid adopted a parrot on 3 June 2019.', instruction: 'When did Ingrid adopt a parrot?' },
+        { output: "Ingrid's parrot is called Pepper.", instruction: "What is the name of Ingrid's parrot?" },
+        { output: "Ingrid's parrot Pepper only eats walnuts.", instruction: "What does Ingrid's parrot Pepper eat?" },
+      ],
     },
     {
-      part: `Friday 7 June 2019
-Pavel: Good morning!
-Pavel: How are you today?
-Ingrid: Fine, thanks.
-Ingrid: What a day, isn't it?`,
-      answer: { memory: 'Ingrid and Pavel greet each other.', pairs: [] },
+      part: 'Tuesday 4 June 2019\nPavel: Pepper, what a lovely name! I want to see her. How are you otherwise?',
+      pairs: [],
     },
     {
-      part: `User: My train to Oslo leaves at 6:40 from platform 9.
-User: Please remember that I cannot eat peanuts.
-Assistant: I will remember that.`,
-      answer: {
-        memory: 'The user takes a train to Oslo and cannot eat peanuts.',
-        pairs: [
-          {
-            source: 'User: My train to Oslo leaves at 6:40 from platform 9.',
-            instruction: 'When does my train to Oslo leave?',
-            output: 'at 6:40',
-          },
-          {
-            source: 'User: My train to Oslo leaves at 6:40 from platform 9.',
-            instruction: 'From which platform does my train to Oslo leave?',
-            output: 'platform 9',
-          },
-          {
-            source: 'User: Please remember that I cannot eat peanuts.',
-            instruction: 'What food can I not eat?',
-            output: 'peanuts',
-          },
-        ],
-      },
+      part: 'Friday 7 June 2019\nPavel: Some news. I work at the opera now. My van broke down, so I bought a purple motorbike, and in July I will drive it to Ghent.',
+      pairs: [
+        { output: 'Pavel works at the opera.', instruction: 'Where does Pavel work?' },
+        { output: 'Pavel bought a purple motorbike.', instruction: "What colour is Pavel's motorbike?" },
+        { output: 'Pavel will drive to Ghent in July.', instruction: 'Where will Pavel drive in July?' },
+      ],
+    },
+    {
+      part: 'Friday 7 June 2019\nIngrid: What a day. My cousin Doris broke a toe while dancing, and I cannot eat nuts, so her cake was no help!',
+      pairs: [
+        { output: "Ingrid's cousin is called Doris.", instruction: "What is the name of Ingrid's cousin?" },
+        { output: "Ingrid's cousin Doris broke a toe.", instruction: "What did Ingrid's cousin Doris break?" },
+        { output: 'Ingrid cannot eat nuts.', instruction: 'What can Ingrid not eat?' },
+      ],
+    },
+    {
+      part: 'User: My train to Oslo leaves at 6:40. I am learning the harp there.',
+      pairs: [
+        {
+          output: "The user's train to Oslo leaves at 6:40.",
+          instruction: "When does the user's train to Oslo leave?",
+        },
+        { output: 'The user is learning the harp.', instruction: 'Which instrument is the user learning?' },
+      ],
     },
   ],
+} as const;
+
+/** The explicit memory of a session. */
+export const NOTE = {
+  system:
+    'You write a short note on a conversation or text for your own later use: who and what it is about, in at most 40 words. Answer with JSON: {"memory": "..."}',
 } as const;
 
 /** Rewriting an explicit memory that has become too long; `{words}` is replaced. */

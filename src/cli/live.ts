@@ -28,8 +28,8 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
       const write = event.event;
       if (write.type === 'train' && write.event.type === 'step') {
         const { step, loss } = write.event;
-        const fraction = write.totalSteps ? (step + 1) / write.totalSteps : null;
-        update('train', fraction, `step ${step + 1}: loss ${loss.toFixed(3)}`);
+        const fraction = write.totalSteps ? step / write.totalSteps : null;
+        update('train', fraction, `step ${step}: loss ${loss.toFixed(3)}`);
       } else if (write.type === 'quiz') {
         if (progress) end();
       } else if (write.type === 'verdict') {

@@ -153,7 +153,7 @@ export class ScriptedEngine implements Engine {
         throwIfAborted(request.signal);
         const loss = 2 / (1 + steps.length);
         steps.push({ loss, gradNorm: loss });
-        onEvent?.({ type: 'step', epoch, step: steps.length - 1, loss, gradNorm: loss, ms: 0 });
+        onEvent?.({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm: loss, ms: 0 });
         if (loss < (stop?.loss ?? 0)) break training;
       }
       ends.push({ loss: steps.at(-1)!.loss, ms: 0 });

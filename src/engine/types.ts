@@ -153,6 +153,8 @@ export type Initialisation =
       readonly kind: 'keys';
       readonly samples: readonly Sample[];
       readonly ordinary: readonly Sample[];
+      /** More text that A keeps away from: what earlier fast weights hold. Default none. */
+      readonly earlier?: readonly Sample[];
       /** Relative ridge: lambda = ridge * trace(C) / n. Default 0.02. */
       readonly ridge?: number;
       /** Root mean square of A x over the samples' tokens. Default 50. */
@@ -189,6 +191,7 @@ export type TrainEvent =
   | { readonly type: 'prefix'; readonly ms: number; readonly tokens: number; readonly answerTokens: number }
   | {
       readonly type: 'step';
+      /** Both counted from 1; steps over all epochs. */
       readonly epoch: number;
       readonly step: number;
       readonly loss: number;

@@ -20,3 +20,8 @@ export function stack(first: FastWeights | null, second: FastWeights): FastWeigh
   });
   return { rank, alpha: rank, tensors };
 }
+
+/** The same fast weights with Delta multiplied by a factor. */
+export function scaleB(weights: FastWeights, factor: number): FastWeights {
+  return { ...weights, tensors: weights.tensors.map((t) => ({ ...t, b: t.b.map((x) => x * factor) })) };
+}

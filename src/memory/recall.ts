@@ -10,41 +10,21 @@ export function normalise(text: string): string {
     .trim();
 }
 
-const FILLERS = new Set([
-  'a',
-  'an',
-  'the',
-  'is',
-  'are',
-  'was',
-  'at',
-  'in',
-  'on',
-  'to',
-  'of',
-  'by',
-  'for',
-  'from',
-  'with',
-  'her',
-  'his',
-  'their',
-  'my',
-  'your',
-  'she',
-  'he',
-  'it',
-  'they',
-]);
+const FILLERS = new Set(
+  'a an the is are was were be been has have had do does did will would at in on to of by for from with and or her his their its my your she he it they called named name'.split(
+    ' ',
+  ),
+);
+
+function contentWords(text: string): string[] {
+  const words = normalise(text).split(' ').filter(Boolean);
+  const kept = words.filter((w) => !FILLERS.has(w));
+  return kept.length > 0 ? kept : words;
+}
 
 /** True when the answer holds every content word of the expected text, in order and next to each other but for fillers. */
 export function holds(answer: string, expected: string): boolean {
-  const content = (text: string) => {
-    const words = normalise(text).split(' ');
-    const kept = words.filter((w) => !FILLERS.has(w));
-    return kept.length > 0 ? kept : words;
-  };
-  return ` ${content(answer).join(' ')} `.includes(` ${content(expected).join(' ')} `);
+  return ` ${contentWords(answer).join(' ')} `.includes(` ${contentWords(expected).join(' ')} `);
 }
 
 /** Whether a given answer holds the expected one or any that is accepted beside it. */
@@ -53,4 +33,13 @@ export function accepts(
   expected: { readonly answer: string; readonly accept?: readonly string[] | undefined },
 ): boolean {
   return [expected.answer, ...(expected.accept ?? [])].some((text) => holds(given, text));
+}
+
+/** Whether a pair is recalled: its answer says at least two thirds of what the pair's output adds to its question. */
+export function recalls(answer: string, pair: { readonly instruction: string; readonly output: string }): boolean {
+  const known = new Set(contentWords(pair.instruction));
+  const added = contentWords(pair.output).filter((w) => !known.has(w));
+  const wanted = added.length > 0 ? added : contentWords(pair.output);
+  const given = new Set(contentWords(answer));
+  return wanted.filter((w) => given.has(w)).length * 3 >= wanted.length * 2;
 }

@@ -6,18 +6,17 @@
 import { randomUUID } from 'node:crypto';
 import { TmemError } from '../engine/errors.ts';
 import { complete, type Engine, type FastWeights, type Sample } from '../engine/types.ts';
-import { asSamples, GATE, ORDINARY, type OwnAnswer, ownAnswers } from './anchors.ts';
-import { stack } from './fast-weights.ts';
-import { holds } from './recall.ts';
+import { asSamples, ORDINARY, type OwnAnswer, ownAnswers } from './anchors.ts';
+import { scaleB, stack } from './fast-weights.ts';
+import { ordinaryAnswersChanged } from './gate.ts';
+import { normalise, recalls } from './recall.ts';
 import type { Recipe } from './recipe.ts';
 import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 
-/** Share of the gate's prompts that must keep their answers. */
-const GATE_KEPT = 0.9;
-/** A gate prompt keeps its answer while the base model's own words lose at most this many nats a token. */
-const GATE_NATS = 0.5;
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
 const LEAST_RECALL = 0.25;
+/** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
+const BACK_OFF = [1, 0.8, 0.6];
 
 export interface WriteOptions {
   readonly signal?: AbortSignal;
@@ -55,30 +54,48 @@ export async function writePairs(
   };
   if (pairs.length === 0) return finish(state.weights, 'empty', 0);
 
-  const earlier = state.writes.filter((w) => w.verdict === 'committed').flatMap((w) => w.pairs);
+  const earlier = standing(state, pairs);
   const replayed = pickReplay(earlier, recipe.replay, state.writes.length);
   const ordinary = recipe.anchors > 0 || recipe.init === 'keys' ? await ownAnswers(engine, ORDINARY, signal) : [];
   const anchors = rotate(ordinary, recipe.anchors, state.writes.length);
   onEvent({ type: 'write-start', pairs: pairs.length, replayed: replayed.length, anchors: anchors.length });
   try {
-    let weights: FastWeights;
+    let trained: Trained;
     try {
-      weights = await trainWrite(engine, state, pairs, { earlier, replayed, ordinary, anchors }, recipe, options, loss);
+      trained = await trainWrite(engine, state, pairs, { earlier, replayed, ordinary, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
       return finish(state.weights, 'refused', 0, error.message);
     }
-    await engine.setFastWeights(weights);
-    const recalled = await quiz(engine, pairs, options);
-    const reason = recipe.gate ? await refusal(engine, pairs.length, recalled, options) : undefined;
-    if (reason === undefined) return finish(weights, 'committed', recalled);
+    let recalled = 0;
+    let reason: string | undefined;
+    for (const factor of recipe.gate && recipe.mode === 'shard' ? BACK_OFF : [1]) {
+      const weights = stack(trained.frozen, factor === 1 ? trained.weights : scaleB(trained.weights, factor));
+      await engine.setFastWeights(weights);
+      const [right, changed] = await Promise.all([
+        quiz(engine, pairs, options),
+        recipe.gate ? ordinaryAnswersChanged(engine, options) : undefined,
+      ]);
+      recalled = right;
+      const tooFew = recipe.gate && recalled < pairs.length * LEAST_RECALL;
+      reason = tooFew ? `only ${recalled} of ${pairs.length} pairs were recalled` : changed;
+      if (reason === undefined) return finish(weights, 'committed', recalled);
+      // A smaller Delta recalls less: where it already recalls too little, backing off cannot help.
+      if (tooFew) break;
+    }
     await engine.setFastWeights(state.weights);
     return finish(state.weights, 'refused', recalled, reason);
   } catch (error) {
     await engine.setFastWeights(state.weights);
     throw error;
   }
+}
+
+interface Trained {
+  readonly weights: FastWeights;
+  /** What they were trained on top of. */
+  readonly frozen: FastWeights | null;
 }
 
 interface Material {
@@ -96,7 +113,7 @@ async function trainWrite(
   recipe: Recipe,
   options: WriteOptions,
   loss: number[],
-): Promise<FastWeights> {
+): Promise<Trained> {
   const { signal, onEvent = () => {} } = options;
   const { rank, layers } = recipe;
   const render = (list: readonly Pair[]) => Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
@@ -117,7 +134,8 @@ async function trainWrite(
         ? {
             kind: 'keys' as const,
             samples: fresh,
-            ordinary: [...(await asSamples(engine, material.ordinary)), ...(await render(material.earlier))],
+            ordinary: await asSamples(engine, material.ordinary),
+            earlier: await render(material.earlier),
             scale: recipe.scale,
             ridge: recipe.ridge,
           }
@@ -141,7 +159,7 @@ async function trainWrite(
       onEvent({ type: 'train', event, totalSteps });
     },
   );
-  return stack(frozen ?? null, result.weights);
+  return { weights: result.weights, frozen: frozen ?? null };
 }
 
 /** Asks each pair with an empty context. @returns how many answers hold the pair's output. */
@@ -154,7 +172,7 @@ async function quiz(
     pairs.map(async ({ instruction, output }) => {
       const maxTokens = (await engine.tokenize(output)).length + 12;
       const { text } = await complete(engine, { prompt: [{ role: 'user', content: instruction }], maxTokens, signal });
-      const ok = holds(text, output);
+      const ok = recalls(text, { instruction, output });
       onEvent({ type: 'quiz', kind: 'pair', question: instruction, answer: text.trim(), ok });
       return ok;
     }),
@@ -162,28 +180,14 @@ async function quiz(
   return results.filter(Boolean).length;
 }
 
-/** Why the write must be undone, or undefined. */
-async function refusal(
-  engine: Engine,
-  pairs: number,
-  recalled: number,
-  { signal, onEvent = () => {} }: WriteOptions,
-): Promise<string | undefined> {
-  if (recalled < pairs * LEAST_RECALL) return `only ${recalled} of ${pairs} pairs were recalled`;
-  const gate = (await ownAnswers(engine, GATE, signal)).filter((a) => a.output !== '');
-  const kept = await Promise.all(
-    gate.map(async ({ instruction, output }) => {
-      const score = (fastWeights: boolean) =>
-        engine.score({ prompt: [{ role: 'user', content: instruction }], answer: output, fastWeights, signal });
-      const mean = (x: Float64Array) => x.reduce((a, b) => a + b, 0) / x.length;
-      const lost = mean((await score(false)).logProbs) - mean((await score(true)).logProbs);
-      const ok = lost <= GATE_NATS;
-      onEvent({ type: 'quiz', kind: 'anchor', question: instruction, answer: `${lost.toFixed(2)} nats a token`, ok });
-      return ok;
-    }),
-  );
-  const n = kept.filter(Boolean).length;
-  return n < gate.length * GATE_KEPT ? `${gate.length - n} of ${gate.length} ordinary answers changed` : undefined;
+/** Earlier pairs that still hold: of several answers to one question the last, and none to what the new pairs answer again. */
+function standing(state: MemoryState, pairs: readonly Pair[]): Pair[] {
+  const byQuestion = new Map<string, Pair>();
+  for (const write of state.writes)
+    if (write.verdict === 'committed')
+      for (const pair of write.pairs) byQuestion.set(normalise(pair.instruction), pair);
+  for (const pair of pairs) byQuestion.delete(normalise(pair.instruction));
+  return [...byQuestion.values()];
 }
 
 /** n earlier pairs, evenly spread over the ledger and moving on with every write. */

@@ -3,14 +3,17 @@ import { test } from 'node:test';
 import {
   answerContext,
   extractionContext,
-  layOut,
+  noteContext,
   spellTime,
   transcript,
   workingContext,
 } from '../../src/agent/context.ts';
-import { groundPairs } from '../../src/agent/pairs.ts';
+import { extract, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
 import { EXTRACTION } from '../../src/agent/prompts.ts';
+import { schemaToGrammar } from '../../src/engine/grammar.ts';
+import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { Turn } from '../../src/memory/types.ts';
+import { parseGbnf } from '../support/gbnf.ts';
 
 test('ISO times are spelled out with the day of the week, others stay', () => {
   assert.equal(spellTime('2026-03-14'), 'Saturday 14 March 2026');
@@ -42,47 +45,57 @@ test('an answer without explicit memory sees the bare question, as it was traine
   assert.match(answerContext('Why?', 'because')[0]!.content, /because/);
 });
 
-test('the extraction sees one sentence a line, with its speaker, under the date; each line gives its sentence back', () => {
-  const { text, quotes } = layOut([
-    { role: 'user', speaker: 'Ann', time: '2025-03-08T10:00', content: 'Hi! I have a dog.\nHe is 3.5 years old.' },
-    { role: 'user', speaker: 'Bob', time: '2025-03-08T11:00', content: 'Oh  nice' },
-    { role: 'assistant', time: '2025-03-09', content: ' Yes. ' },
-  ]);
-  assert.deepEqual(text.split('\n'), [
-    'Saturday 8 March 2025',
-    'Ann: Hi!',
-    'Ann: I have a dog.',
-    'Ann: He is 3.5 years old.',
-    'Bob: Oh  nice',
-    'Sunday 9 March 2025',
-    'Assistant: Yes.',
-  ]);
-  assert.equal(quotes.get('Ann: He is 3.5 years old.'), 'He is 3.5 years old.');
-  assert.equal(quotes.size, 5);
-  assert.equal(layOut([{ role: 'user', content: ' \n ' }]).quotes.size, 0);
+const talk: Turn[] = [
+  { role: 'user', speaker: 'Ann', time: '2025-03-08T10:00', content: 'Hi! I have a dog.\nHe is 3.5 years old.' },
+  { role: 'user', speaker: 'Bob', time: '2025-03-08T11:00', content: 'Oh  nice' },
+  { role: 'assistant', time: '2025-03-09', content: 'Yes.' },
+];
+
+test('extraction and note see turns with their speakers, under the date when it changes', () => {
+  const shown = `Saturday 8 March 2025
+Ann: Hi! I have a dog.
+He is 3.5 years old.
+Bob: Oh  nice
+Sunday 9 March 2025
+Assistant: Yes.`;
+  assert.equal(extractionContext({ earlier: [], part: talk }).at(-1)!.content, `Message:\n${shown}`);
+  assert.equal(noteContext(talk)[1].content, shown);
 });
 
-test('the examples of the extraction are what the schema allows, and nothing of them would be dropped', () => {
-  for (const { part, answer } of EXTRACTION.examples) {
-    const [first, ...rest] = part.split('\n');
-    const dated = !first!.includes(':');
-    const lines = dated ? rest : [first!, ...rest];
-    assert.ok(answer.pairs.every((pair) => lines.includes(pair.source)));
-    const session = lines.map((line, index) => {
-      const [, speaker, content] = /^(\w+): (.*)$/.exec(line)!;
-      return { turn: { role: 'user' as const, speaker, content: content!, time: dated ? first : undefined }, index };
+test('the turns before a part stand before it, each marked as said before', () => {
+  const { content } = extractionContext({ earlier: talk.slice(0, 2), part: talk.slice(2) }).at(-1)!;
+  const [before, part] = content.split('Message:\n');
+  assert.equal(before, 'Said before: Ann: Hi! I have a dog.\nHe is 3.5 years old.\nSaid before: Bob: Oh  nice\n');
+  assert.equal(part, 'Sunday 9 March 2025\nAssistant: Yes.');
+});
+
+test('the examples are laid out as parts are, are what the schema allows, and nothing of them would be dropped', async () => {
+  const grammar = parseGbnf(schemaToGrammar(PAIRS_SCHEMA));
+  const context = extractionContext({ earlier: [], part: talk });
+  for (const [i, { part, pairs: expected }] of EXTRACTION.examples.entries()) {
+    const answer = context[2 + 2 * i]!;
+    assert.equal(answer.role, 'assistant');
+    assert.ok(grammar.accepts(answer.content), answer.content);
+    assert.deepEqual(JSON.parse(answer.content).pairs, expected);
+
+    const [, time, speaker, content] = /^(?:(\w+ \d+ \w+ \d{4})\n)?(\w+): (.*)$/.exec(part)!;
+    const named = speaker === 'User' ? {} : { speaker };
+    const turn: Turn = { role: 'user', content: content!, time, ...named };
+    assert.equal(context[1 + 2 * i]!.content, extractionContext({ earlier: [], part: [turn] }).at(-1)!.content);
+
+    const engine = new ScriptedEngine({
+      reply: (request) => (request.schema === PAIRS_SCHEMA ? answer.content : '{"memory": "note"}'),
     });
-    const { quotes } = layOut(session.map((item) => item.turn));
-    const quoted = answer.pairs.map((pair) => ({ ...pair, source: quotes.get(pair.source)! }));
-    const { pairs, dropped } = groundPairs(quoted, session);
+    const { pairs, dropped } = await extract(engine, [{ turn, index: 0 }]);
     assert.deepEqual(dropped, {});
-    assert.equal(pairs.length, answer.pairs.length);
+    assert.equal(pairs.length, expected.length);
+    assert.ok(pairs.every((pair) => content!.includes(pair.source)));
   }
 });
 
 test('the question is in the extraction context only when it is aware of it', () => {
   const part: Turn[] = [{ role: 'user', content: 'x' }];
-  const text = (task?: string) => JSON.stringify(extractionContext({ task, earlier: [], part }));
-  assert.ok(text('Who is $& it?').includes('Who is $& it?'));
-  assert.ok(!text().includes('{task}'));
+  const text = (task?: string) => extractionContext({ task, earlier: [], part }).at(-1)!.content;
+  assert.equal(text(), 'Message:\nUser: x');
+  assert.equal(text('Who is $& it?'), 'Message:\nUser: x\nFacts that help with this come first: Who is $& it?');
 });

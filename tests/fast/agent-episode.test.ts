@@ -6,7 +6,7 @@ import type { TraceEvent } from '../../src/agent/trace.ts';
 import type { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest } from '../../src/engine/types.ts';
 import type { Snapshot } from '../../src/memory/session.ts';
-import { lastMessage, partOf, plainWriter, said, scriptedPolicy } from '../support/scripted.ts';
+import { isPart, lastMessage, partOf, plainWriter, said, scriptedPolicy } from '../support/scripted.ts';
 
 async function open(engine: ScriptedEngine, options: Partial<EpisodeOptions> = {}) {
   const events: TraceEvent[] = [];
@@ -53,10 +53,10 @@ test('whatever is observed is extracted from: nothing is lost, nothing is double
       const engine = scriptedPolicy();
       const { generate } = engine;
       engine.generate = (request: GenerateRequest) => {
-        if (request.schema) parts.push(partOf(request));
+        if (isPart(request)) parts.push(partOf(request));
         return generate.call(engine, request);
       };
-      const { episode, ofType } = await open(engine, { extract: { chunkTurns: 1, earlierTurns: 0 } });
+      const { episode, ofType } = await open(engine);
       for (const content of turns) await episode.observe(said(content));
       await episode.write();
       assert.ok(ofType('observe').every((e) => e.tokens <= 130));
@@ -87,7 +87,7 @@ test('with the method explicit there is no training, and the notes are in the an
   assert.equal(await episode.write(), null);
   assert.equal(engine.calls.filter((c) => c.type === 'train').length, 0);
   await episode.answer('What?');
-  assert.match(JSON.stringify(generations(engine).at(-1)!.prompt), /What is the sky\?/);
+  assert.match(JSON.stringify(generations(engine).at(-1)!.prompt), /Talk sky/);
 });
 
 test('an answer of the weights alone sees nothing but the question, and is not remembered', async () => {
@@ -197,10 +197,30 @@ test('goes on from a snapshot, and an overlong explicit memory is brought within
   );
 });
 
-test('question-aware: the task is in the extraction', async () => {
-  const engine = scriptedPolicy();
-  const { episode } = await open(engine, { task: 'Which door?', questionAware: true });
-  await episode.observe(said('Hi.'));
-  await episode.write();
-  assert.match(lastMessage(generations(engine)[0]!), /Which door\?/);
+test('question-aware: the task is in the extraction, else it is not', async () => {
+  for (const questionAware of [true, false]) {
+    const engine = scriptedPolicy();
+    const { episode } = await open(engine, { task: 'Which door?', questionAware });
+    await episode.observe(said('Hi.'));
+    await episode.write();
+    const parts = generations(engine).filter(isPart);
+    assert.deepEqual(
+      parts.map((request) => lastMessage(request).includes('Which door?')),
+      [questionAware],
+    );
+  }
+});
+
+test('the extraction is done by the base model unless fast weights are asked for', async () => {
+  for (const fastWeights of [undefined, true]) {
+    const engine = scriptedPolicy();
+    const { episode } = await open(engine, { extract: { fastWeights }, explicitTokens: 3 });
+    for (const subject of ['sky', 'door']) {
+      await episode.observe(said(`The ${subject} is grey. It is.`));
+      await episode.write();
+    }
+    const asked = generations(engine);
+    assert.equal(asked.length, 5, 'a part and a note a write, and the rewritten memory');
+    assert.ok(asked.every((request) => request.fastWeights === (fastWeights ?? false)));
+  }
 });

@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { chunk, type ExtractEvent, extract, remember } from '../../src/agent/extract.ts';
+import { chunk, type ExtractEvent, extract, NOTE_SCHEMA, PAIRS_SCHEMA, remember } from '../../src/agent/extract.ts';
+import { schemaToGrammar } from '../../src/engine/grammar.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { GenerateRequest } from '../../src/engine/types.ts';
-import { extractFacts, lastMessage, partOf, said, scriptedPolicy } from '../support/scripted.ts';
+import { parseGbnf } from '../support/gbnf.ts';
+import {
+  extractFacts,
+  isNote,
+  isPart,
+  lastMessage,
+  partOf,
+  said,
+  scriptedPolicy,
+  writeNote,
+} from '../support/scripted.ts';
 
 const session = (...contents: string[]) => contents.map((content, index) => ({ turn: said(content), index }));
 
@@ -34,83 +45,209 @@ test('parts hold every turn, in order, within their bounds; long turns are cut',
   );
 });
 
-test('pairs and notes of all parts come together; each part is shown the turn before it', async () => {
+const generations = (engine: ScriptedEngine) =>
+  engine.calls.flatMap((call) => (call.type === 'generate' ? [call.request] : []));
+
+test('pairs of all parts come together with one note; each part is shown the turn before it', async () => {
   const engine = scriptedPolicy();
   const events: ExtractEvent[] = [];
-  const items = session('The sky is grey.', 'Hello there.', 'The door is green.', 'The dog is brown.');
-  const result = await extract(engine, items, { chunkTurns: 2, onEvent: (e) => events.push(e) });
+  const items = session('The sky is grey.', 'Hello there.', 'The door is green. The dog is brown.');
+  const result = await extract(engine, items, { onEvent: (e) => events.push(e) });
   assert.deepEqual(
-    result.pairs.map((p) => [p.instruction, p.output, p.turn]),
+    result.pairs.map((p) => [p.instruction, p.output, p.source, p.turn]),
     [
-      ['What is the sky?', 'grey', 0],
-      ['What is the door?', 'green', 2],
-      ['What is the dog?', 'brown', 3],
+      ['What is the sky?', 'grey', 'The sky is grey.', 0],
+      ['What is the door?', 'green', 'The door is green.', 2],
+      ['What is the dog?', 'brown', 'The dog is brown.', 2],
     ],
   );
-  assert.deepEqual(result.notes, ['What is the sky?', 'What is the door? What is the dog?']);
-  assert.deepEqual(
-    events.map((e) => [e.part, e.parts, e.pairs?.length]),
-    [
-      [0, 2, 1],
-      [1, 2, 2],
-    ],
-  );
-  const second = engine.calls.flatMap((c) => (c.type === 'generate' ? [lastMessage(c.request)] : []))[1]!;
-  assert.match(second, /^Before this part.*\nUser: Hello there\.\n\nPart:\nUser: The door/);
+  assert.deepEqual(result.notes, ['Talk sky door dog']);
+  assert.deepEqual(events.map((e) => [e.part, e.parts, e.attempt, e.pairs?.length]).sort(), [
+    [0, 3, 0, 1],
+    [1, 3, 0, 0],
+    [2, 3, 0, 2],
+  ]);
+  const asked = generations(engine).filter(isPart).map(lastMessage);
+  assert.deepEqual(asked, [
+    'Message:\nUser: The sky is grey.',
+    'Said before: User: The sky is grey.\nMessage:\nUser: Hello there.',
+    'Said before: User: Hello there.\nMessage:\nUser: The door is green. The dog is brown.',
+  ]);
+  assert.ok(generations(engine).every((request) => request.fastWeights === false));
 });
 
-test('the policy quotes by the line, of which the schema leaves it no others; the pair has the sentence', async () => {
-  const requests: GenerateRequest[] = [];
-  const line = 'Ann: The sky is grey.';
-  const pair = { source: line, instruction: 'What is the sky?', output: 'grey' };
+test('turns of a part, and turns before it, are as many as asked for', async () => {
+  const engine = scriptedPolicy();
+  const items = session('One.', 'Two.', 'Three.', 'Four.');
+  await extract(engine, items, { chunkTurns: 2, earlierTurns: 0 });
+  await extract(engine, items, { chunkTurns: 3, earlierTurns: 2 });
+  assert.deepEqual(generations(engine).filter(isPart).map(lastMessage), [
+    'Message:\nUser: One.\nUser: Two.',
+    'Message:\nUser: Three.\nUser: Four.',
+    'Message:\nUser: One.\nUser: Two.\nUser: Three.',
+    'Said before: User: Two.\nSaid before: User: Three.\nMessage:\nUser: Four.',
+  ]);
+});
+
+test('the parts and the note are asked for at once', async () => {
+  let waiting = 0;
+  const all = Promise.withResolvers<void>();
   const engine = new ScriptedEngine({
-    reply: (request) => {
-      requests.push(request);
-      return JSON.stringify({ memory: '', pairs: [pair] });
+    reply: async (request) => {
+      if (++waiting === 4) all.resolve();
+      await all.promise; // for ever, if they come one after another
+      return isPart(request) ? extractFacts(request) : writeNote(request);
     },
   });
-  const turn = said('Hi! The sky is grey.', { speaker: 'Ann' });
-  const { pairs } = await extract(
+  const { pairs } = await extract(engine, session('The sky is grey.', 'The door is green.', 'The dog is brown.'));
+  assert.equal(pairs.length, 3);
+});
+
+test('the quote of a pair is the sentence of its part that holds the answer, as it was said; blanks are not asked about', async () => {
+  const pairs = [
+    { fact: 'f', instruction: "What is Ann's dog called?", output: 'Rex' },
+    { fact: 'f', instruction: 'How old is the dog of Ann?', output: '3.5 years' },
+    { fact: 'f', instruction: 'What did Ann buy for Rex?', output: 'a red  leash' },
+    { fact: 'f', instruction: 'Where does the dog of Ann sleep?', output: 'in the kitchen' },
+  ];
+  const engine = new ScriptedEngine({ reply: (r) => JSON.stringify(isPart(r) ? { pairs } : { memory: 'note' }) });
+  const content = '  \n My DOG is\tRex! He’s 3.5 years old…\nI bought  a red leash for him, Rex is glad.';
+  const turns = [said(content, { speaker: 'Ann' }), said(' \n ')];
+  const result = await extract(
     engine,
-    [
-      { turn, index: 0 },
-      { turn: said('  '), index: 1 },
-    ],
-    { chunkTurns: 1 },
+    turns.map((turn, index) => ({ turn, index })),
   );
-  assert.equal(pairs[0]!.source, 'The sky is grey.');
-  assert.equal(requests.length, 1, 'blanks are not asked about');
-  assert.match(JSON.stringify(requests[0]!.schema), /"enum":\["Ann: Hi!","Ann: The sky is grey\."\]/);
+  assert.deepEqual(
+    result.pairs.map((pair) => [pair.output, pair.source]),
+    [
+      ['Rex', 'My DOG is\tRex!'],
+      ['3.5 years', 'He’s 3.5 years old…'],
+      ['a red  leash', 'I bought  a red leash for him, Rex is glad.'],
+    ],
+  );
+  assert.ok(result.pairs.every((pair) => content.includes(pair.source)));
+  assert.deepEqual(result.dropped, { unsupported: 1 });
+  assert.equal(generations(engine).filter(isPart).length, 1);
+  assert.equal(result.unreadable, 0);
+});
+
+test('a sentence that was said more than once is quoted from the turn that the pair is from', async () => {
+  const engine = new ScriptedEngine({
+    reply: (request) => {
+      if (!isPart(request)) return writeNote(request);
+      const speaker = /^\w+/.exec(partOf(request))![0];
+      return JSON.stringify({ pairs: [{ fact: 'f', instruction: `What does ${speaker} like?`, output: 'tea' }] });
+    },
+  });
+  const turns = ['Ann', 'Bob', 'Eve'].map((speaker) => said('I like tea.', { speaker }));
+  const items = turns.map((turn, index) => ({ turn: index < 2 ? turn : { ...turn, role: 'tool' as const }, index }));
+  const { pairs, dropped } = await extract(engine, items);
+  assert.deepEqual(
+    pairs.map((pair) => [pair.instruction, pair.turn]),
+    [
+      ['What does Ann like?', 0],
+      ['What does Bob like?', 1],
+    ],
+  );
+  assert.deepEqual(dropped, { untrusted: 1 });
 });
 
 test('an unreadable answer is tried once more with another seed', async () => {
-  const requests: GenerateRequest[] = [];
-  const engine = new ScriptedEngine({
-    reply: (request) => (requests.push(request) === 1 ? 'Sure! Here you go' : extractFacts(request)),
-  });
-  const result = await extract(engine, session('The sky is grey.'));
-  assert.equal(result.pairs.length, 1);
-  assert.equal(result.unreadable, 0);
-  assert.equal(requests.length, 2);
-  assert.notEqual(requests[0]!.temperature, requests[1]!.temperature);
-  assert.notEqual(requests[0]!.seed ?? 0, requests[1]!.seed);
+  for (const kind of [isPart, isNote]) {
+    const requests: GenerateRequest[] = [];
+    const engine = new ScriptedEngine({
+      reply: (request) => {
+        if (kind(request) && requests.push(request) === 1) return 'Sure! Here you go';
+        return isPart(request) ? extractFacts(request) : writeNote(request);
+      },
+    });
+    const events: ExtractEvent[] = [];
+    const result = await extract(engine, session('The sky is grey.'), { onEvent: (e) => events.push(e) });
+    assert.equal(result.pairs.length, 1);
+    assert.equal(result.unreadable, 0);
+    assert.deepEqual(result.notes, ['Talk sky']);
+    assert.equal(requests.length, 2);
+    assert.notEqual(requests[0]!.temperature, requests[1]!.temperature);
+    assert.notEqual(requests[0]!.seed ?? 0, requests[1]!.seed);
+    assert.deepEqual(
+      events.map((e) => [e.attempt, e.pairs?.length ?? null]),
+      kind === isPart
+        ? [
+            [0, null],
+            [1, 1],
+          ]
+        : [[0, 1]],
+    );
+  }
 });
 
 test('a part that stays unreadable is kept as text and counted; the others are not lost', async () => {
-  const reply = (request: GenerateRequest) => (partOf(request).includes('bad') ? 'no' : extractFacts(request));
-  const engine = new ScriptedEngine({ reply });
-  const result = await extract(engine, session('Something bad.', 'The sky is grey.'), { chunkTurns: 1 });
+  const engine = new ScriptedEngine({
+    reply: (request) => {
+      if (isNote(request)) return writeNote(request);
+      return partOf(request).includes('bad') ? 'no' : extractFacts(request);
+    },
+  });
+  const result = await extract(engine, session('Something bad.', 'The sky is grey.'));
   assert.equal(result.unreadable, 1);
-  assert.deepEqual(result.notes, ['User: Something bad.', 'What is the sky?']);
+  assert.deepEqual(result.notes, ['Talk sky', 'User: Something bad.']);
   assert.equal(result.pairs.length, 1);
+  assert.equal(generations(engine).length, 4, 'the bad part twice');
 });
 
-test('the task is shown to the extraction when it is aware', async () => {
+test('without a readable note the session is kept as text', async () => {
+  const engine = new ScriptedEngine({
+    reply: (request) => (isPart(request) ? extractFacts(request) : '{"memory": "a'),
+  });
+  const result = await extract(engine, session('Something.', 'The sky is grey.'));
+  assert.deepEqual(result.notes, ['User: Something.', 'User: The sky is grey.']);
+  assert.equal(result.pairs.length, 1);
+  assert.equal(generations(engine).filter(isNote).length, 2);
+});
+
+test('the note is one call over the whole session, and on its end when that does not fit the context', async () => {
+  const contents = Array.from({ length: 40 }, (_, i) => `Number ${i} is ${'word '.repeat(20)}.`);
+  const notes = async (items: ReturnType<typeof session>, contextSize: number) => {
+    const engine = scriptedPolicy(undefined, { contextSize });
+    engine.generate = ((generate) => (request: GenerateRequest) => {
+      if (isPart(request)) return generate.call(engine, { ...request, prompt: lastMessage(request) });
+      return generate.call(engine, request);
+    })(engine.generate); // the examples of the extraction need more room than a small context has
+    await extract(engine, items);
+    return generations(engine).filter(isNote);
+  };
+  const [whole, ...more] = await notes(session(...contents), 32768);
+  assert.equal(more.length, 0);
+  assert.equal(lastMessage(whole!), contents.map((content) => `User: ${content}`).join('\n'));
+  const [end] = await notes(session(...contents), 600);
+  const shown = lastMessage(end!);
+  assert.ok(lastMessage(whole!).endsWith(`\n${shown}`));
+  assert.ok(shown.split('\n').length >= 10, 'as much as fits');
+  const [beginning] = await notes(session(contents.join(' ')), 600);
+  assert.ok(lastMessage(beginning!).startsWith('User: Number 0 is word'));
+});
+
+test('the task is shown to the extraction of pairs when it is aware', async () => {
   const engine = scriptedPolicy();
   await extract(engine, session('Hi.'), { task: 'Which door?' });
   await extract(engine, session('Hi.'));
-  const shown = engine.calls.map((c) => c.type === 'generate' && lastMessage(c.request).includes('Which door?'));
-  assert.deepEqual(shown, [true, false]);
+  const shown = generations(engine)
+    .filter(isPart)
+    .map((request) => [lastMessage(request).includes('Which door?'), partOf(request)]);
+  assert.deepEqual(shown, [
+    [true, 'User: Hi.'],
+    [false, 'User: Hi.'],
+  ]);
+});
+
+test('the schemas allow complete pairs or none, and a note', () => {
+  const grammar = parseGbnf(schemaToGrammar(PAIRS_SCHEMA));
+  const pair = { fact: 'f', instruction: 'q', output: 'o' };
+  assert.ok(grammar.accepts(JSON.stringify({ pairs: [] })));
+  assert.ok(grammar.accepts(JSON.stringify({ pairs: [pair, pair] })));
+  for (const bad of [{ pairs: [{ ...pair, output: '' }] }, { pairs: [{ ...pair, source: 's' }] }, { memory: 'm' }])
+    assert.ok(!grammar.accepts(JSON.stringify(bad)), JSON.stringify(bad));
+  assert.ok(parseGbnf(schemaToGrammar(NOTE_SCHEMA)).accepts(JSON.stringify({ memory: 'm' })));
 });
 
 test('the explicit memory grows by lines, is rewritten when it is too long, and never passes its bound', async () => {
@@ -118,6 +255,7 @@ test('the explicit memory grows by lines, is rewritten when it is too long, and 
   assert.equal(await remember(engine, 'one', ['two', 'one', 'two'], 10), 'one\ntwo');
   assert.equal(engine.calls.length, 0);
   assert.equal(await remember(engine, 'one two three', ['four five'], 4), 'short notes');
+  assert.equal(generations(engine)[0]!.fastWeights, false);
   const stubborn = new ScriptedEngine({ reply: () => '' });
   assert.equal(await remember(stubborn, 'one two three', ['four five', 'six'], 4), 'four five\nsix');
   assert.equal(await remember(stubborn, '', ['a single line that is long'], 4), 'a single line');

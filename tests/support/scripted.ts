@@ -1,4 +1,6 @@
 /** A scripted policy that extracts and answers, and a write without a gate, for tests of the agent. */
+import { NOTE_SCHEMA, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
+import { EXTRACTION } from '../../src/agent/prompts.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, ModelInfo } from '../../src/engine/types.ts';
 import type { Turn, Writer } from '../../src/memory/types.ts';
@@ -8,27 +10,34 @@ export function lastMessage(request: GenerateRequest): string {
   return typeof request.prompt === 'string' ? request.prompt : request.prompt.at(-1)!.content;
 }
 
-export function isExtraction(request: GenerateRequest): boolean {
-  return request.schema !== undefined;
+export const isPart = (request: GenerateRequest): boolean => request.schema === PAIRS_SCHEMA;
+export const isNote = (request: GenerateRequest): boolean => request.schema === NOTE_SCHEMA;
+
+/** The lines `Name: text` of the part that an extraction is asked about, without what was said before and without the task. */
+export function partOf(request: GenerateRequest): string {
+  const [aware] = EXTRACTION.aware.split('{task}');
+  const asked = lastMessage(request);
+  return asked.slice(asked.indexOf(`${EXTRACTION.part}\n`) + EXTRACTION.part.length + 1).split(`\n${aware}`)[0]!;
 }
 
-/** The transcript lines of the part that an extraction is asked about. */
-export function partOf(request: GenerateRequest): string {
-  return /Part:\n([\s\S]*)\n\nWrite the JSON/.exec(lastMessage(request))![1]!;
-}
+const factsIn = (text: string) => [...text.matchAll(/The (\w+) is (\w+)\./g)];
 
 /** Makes a pair of every "The <subject> is <value>." that it reads. */
 export function extractFacts(request: GenerateRequest): string {
-  const part = partOf(request);
-  const pairs = [...part.matchAll(/The (\w+) is (\w+)\./g)].map(([source, subject, value]) => ({
-    source,
+  const pairs = factsIn(partOf(request)).map(([fact, subject, output]) => ({
+    fact,
     instruction: `What is the ${subject}?`,
-    output: value,
+    output,
   }));
-  return JSON.stringify({ memory: pairs.map((pair) => pair.instruction).join(' '), pairs });
+  return JSON.stringify({ pairs });
 }
 
-/** Extracts facts, condenses to one line, and answers everything else with `reply`. */
+/** Names the subject of every fact of the session. */
+export function writeNote(request: GenerateRequest): string {
+  return JSON.stringify({ memory: ['Talk', ...factsIn(lastMessage(request)).map(([, subject]) => subject)].join(' ') });
+}
+
+/** Extracts facts, notes what they are about, condenses to one line, and answers everything else with `reply`. */
 export function scriptedPolicy(
   reply: (request: GenerateRequest, weights: FastWeights | null) => string = () => 'fine',
   model?: Partial<ModelInfo>,
@@ -36,7 +45,8 @@ export function scriptedPolicy(
   return new ScriptedEngine({
     model,
     reply: (request, weights) => {
-      if (isExtraction(request)) return extractFacts(request);
+      if (isPart(request)) return extractFacts(request);
+      if (isNote(request)) return writeNote(request);
       if (/^Rewrite these notes/m.test(lastMessage(request))) return 'short notes';
       return reply(request, weights);
     },

@@ -1,4 +1,5 @@
 /** `tmem demo`: the main job on a bundled conversation. Before, write, clear, after. */
+import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { bindRecipe } from '../../agent/recipes.ts';
@@ -38,7 +39,7 @@ export function register(program: Command, io: CliIo): void {
 async function demo(io: CliIo, options: { model?: string; recipe: string }): Promise<void> {
   const { Episode } = await import('../../agent/episode.ts');
   const { readJsonl } = await import('../../agent/jsonl.ts');
-  const asset = (name: string) => new URL(`../../../assets/demo/${name}`, import.meta.url).pathname;
+  const asset = (name: string) => fileURLToPath(new URL(`../../../assets/demo/${name}`, import.meta.url));
   const turns = await readJsonl(asset('conversation.jsonl'), turnSchema, 'turns');
   const questions = await readJsonl(asset('questions.jsonl'), questionSchema, 'questions');
   const controls = await readJsonl(asset('controls.jsonl'), questionSchema, 'questions');

@@ -7,6 +7,8 @@ import type { LlamaModel } from './model.ts';
 /** Prompt tokens decoded in one go: bounds how long an abort waits. */
 const BATCH_TOKENS = 256;
 const SEQUENCES = 16;
+/** Tokens of a common prefix that are worth waiting for. */
+const WORTH_WAITING = 16;
 
 /** One sequence of the KV cache and what it holds. */
 interface Slot {
@@ -197,6 +199,11 @@ export class Decoder {
         best = slot;
         shared = n;
       }
+    }
+    // A running prompt that begins like this one will soon be cached: waiting for it beats computing the same tokens again.
+    for (const r of this.#running) {
+      const soon = commonPrefix(r.job.tokens, job.tokens, limit);
+      if (r.done < soon && soon - shared >= WORTH_WAITING) return undefined;
     }
     const needed = job.tokens.length + Math.min(job.maxNew, this.contextSize - job.tokens.length);
     const reserved = this.#running.reduce(

@@ -236,11 +236,13 @@ export class LlamaEngine implements Engine {
         case 'keys': {
           const samples = await prefix.prepare(init.samples, request.signal);
           const ordinary = await prefix.prepare(init.ordinary, request.signal);
+          const earlier = await prefix.prepare(init.earlier ?? [], request.signal);
           if (samples.length === 0 || ordinary.length === 0)
             throw new TmemError('usage', 'A from keys needs samples and ordinary text.');
           return keyInitialisation(top, {
             samples,
             ordinary,
+            earlier,
             rank,
             ridge: init.ridge ?? 0.02,
             scale: init.scale ?? 50,

@@ -29,9 +29,9 @@ export class TextStream {
 
   #release(text: string, final: boolean): string {
     this.#held += text;
-    const cut = Math.min(...this.#stops.map((s) => this.#held.indexOf(s)).filter((i) => i >= 0));
+    const cut = this.#firstStop();
     let out: string;
-    if (Number.isFinite(cut)) {
+    if (cut !== undefined) {
       this.stopped = true;
       out = this.#held.slice(0, cut);
       this.#held = '';
@@ -42,6 +42,15 @@ export class TextStream {
     }
     this.#given += out;
     return out;
+  }
+
+  /** Where the stop string begins that is complete first (of several, the longest): the same however the text comes in. */
+  #firstStop(): number | undefined {
+    const found = this.#stops
+      .map((s) => ({ from: this.#held.indexOf(s), length: s.length }))
+      .filter(({ from }) => from >= 0)
+      .sort((a, b) => a.from + a.length - (b.from + b.length) || b.length - a.length);
+    return found[0]?.from;
   }
 
   /** Length of the longest end of the held text that begins a stop string. */

@@ -16,11 +16,13 @@ import type { TopLayers } from './top-layers.ts';
 const MAX_TOKENS = 512;
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
 const MAX_SAMPLE_ROWS = 400;
-const MAX_ORDINARY_ROWS = 900;
+const MAX_ORDINARY_ROWS = 1000;
+const MAX_EARLIER_ROWS = 500;
 
 export interface KeyOptions {
   readonly samples: readonly PreparedSample[];
   readonly ordinary: readonly PreparedSample[];
+  readonly earlier: readonly PreparedSample[];
   readonly rank: number;
   /** lambda = ridge * trace(C) / n, n the rows of ordinary text. */
   readonly ridge: number;
@@ -40,13 +42,19 @@ export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeig
   const frozen = options.frozen && new LoraState(top, options.frozen, { trained: false });
   try {
     const ordinary = captureInputs(top, options.ordinary, frozen, false);
+    const earlier = captureInputs(top, options.earlier, frozen, true);
     const samples = captureInputs(top, options.samples, frozen, true);
     const byInput = new Map<string, Float32Array>();
     return withZeroB(top, options.rank, (name) => {
       const key = inputOf(name);
       let a = byInput.get(key);
       if (!a) {
-        a = whitenedRows(top, samples.get(key)!, ordinary.get(key)!, options);
+        a = whitenedRows(
+          top,
+          samples.get(key)!,
+          [spread(ordinary.get(key)!, MAX_ORDINARY_ROWS), spread(earlier.get(key), MAX_EARLIER_ROWS)],
+          options,
+        );
         byInput.set(key, a);
       }
       return a;
@@ -108,18 +116,34 @@ function captureInputs(
 }
 
 /** At most n rows, evenly spread, as one matrix. */
-function spread(rows: Rows, n: number): Float32Array {
+function spread(rows: Rows | undefined, n: number): Float32Array {
+  if (!rows) return new Float32Array(0);
   const count = Math.min(n, rows.values.length);
   const matrix = new Float32Array(count * rows.d);
   for (let i = 0; i < count; i++) matrix.set(rows.values[Math.floor((i * rows.values.length) / count)]!, i * rows.d);
   return matrix;
 }
 
+function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
 /** A [R, d] for one input, by Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x. */
-function whitenedRows(top: TopLayers, samples: Rows, ordinary: Rows, options: KeyOptions): Float32Array {
+function whitenedRows(
+  top: TopLayers,
+  samples: Rows,
+  ordinary: readonly Float32Array[],
+  options: KeyOptions,
+): Float32Array {
   const { d } = samples;
   const { rank, ridge, scale } = options;
-  const Xg = spread(ordinary, MAX_ORDINARY_ROWS);
+  const Xg = concatenate(ordinary);
   const Xq = spread(samples, MAX_SAMPLE_ROWS);
   const g = Xg.length / d;
   const q = Xq.length / d;

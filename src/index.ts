@@ -1,0 +1,23 @@
+/** tmem as a library: an engine, an episode that writes into its weights, and what they speak of. */
+
+export { Episode, type EpisodeOptions, METHODS, type Method } from './agent/episode.ts';
+export type { Extraction, ExtractOptions } from './agent/extract.ts';
+export { bindRecipe } from './agent/recipes.ts';
+export { defineTool, type Tool } from './agent/tools.ts';
+export { openTrace, type TraceEvent, type TraceListener } from './agent/trace.ts';
+export { type ErrorCode, TmemError } from './engine/errors.ts';
+export { type ResolvedModel, type ResolveOptions, resolveModel } from './engine/models/store.ts';
+export { type EngineOptions, openEngine } from './engine/process/client.ts';
+export * from './engine/types.ts';
+export { getRecipe, type Recipe, recipeNames } from './memory/recipe.ts';
+export { type Keeper, openVolatile, Session, type Snapshot } from './memory/session.ts';
+export {
+  emptyMemory,
+  type MemoryState,
+  type Pair,
+  type Turn,
+  type WriteEvent,
+  type WriteRecord,
+  type Writer,
+} from './memory/types.ts';
+export { type WriteOptions, writePairs } from './memory/write.ts';

@@ -1,0 +1,206 @@
+/** Optimisers against steps computed by hand, and what one call of `train` does with its request. */
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import type { TopLayers } from '../../src/engine/training/top-layers.ts';
+import { Trainer, train } from '../../src/engine/training/trainer.ts';
+import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
+import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+import { gaussian } from '../support/tiny-model.ts';
+
+const NAME = 'blk.2.ffn_gate.weight';
+let top: TopLayers;
+let samples: PreparedSample[];
+let weights: FastWeights;
+
+before(async () => {
+  const opened = await openTraining({ architecture: 'llama' }, 1);
+  top = opened.top;
+  weights = randomWeights(top, { rank: 2, seed: 3 });
+  samples = await opened.prefix.prepare(
+    tinySamples([
+      ['one', 'first answer', 1],
+      ['two', 'another answer', 3],
+      ['three', 'the end', 1],
+    ]),
+  );
+});
+
+/** B after each of some steps along given gradients. */
+function walk(optimizer: Optimizer, gradients: readonly Float32Array[]): Float32Array[] {
+  const trainer = new Trainer(top, weights, optimizer);
+  const slot = trainer.state.slots.get(NAME)!;
+  const path = gradients.map((gradient) => {
+    top.native.tensorSet(slot.gradient!, gradient, 0, gradient.byteLength);
+    trainer.step();
+    return trainer.state.snapshot().tensors.find((t) => t.name === NAME)!.b;
+  });
+  trainer.free();
+  return path;
+}
+
+const start = () => Float64Array.from(weights.tensors.find((t) => t.name === NAME)!.b);
+const normal = gaussian(9);
+const gradients = Array.from({ length: 4 }, () => Float32Array.from({ length: 128 }, normal));
+
+function close(actual: Float32Array, expected: Float64Array): void {
+  actual.forEach((x, i) => {
+    assert.ok(Math.abs(x - expected[i]!) < 2e-6, `element ${i}: ${x} is not ${expected[i]}`);
+  });
+}
+
+describe('optimisers', () => {
+  it('SGD goes lr times the gradient down', () => {
+    let b = start();
+    walk({ kind: 'sgd', lr: 0.1 }, gradients).forEach((found, step) => {
+      b = b.map((x, i) => x - 0.1 * gradients[step]![i]!);
+      close(found, b);
+    });
+  });
+
+  it('SGD shrinks by lr times the weight decay, as PyTorch adds it to the gradient', () => {
+    let b = start();
+    walk({ kind: 'sgd', lr: 0.1, weightDecay: 0.5 }, gradients).forEach((found, step) => {
+      b = b.map((x, i) => x - 0.1 * (gradients[step]![i]! + 0.5 * x));
+      close(found, b);
+    });
+  });
+
+  for (const optimizer of [
+    { kind: 'adamw', lr: 0.01 },
+    { kind: 'adamw', lr: 0.05, beta1: 0.7, beta2: 0.9, eps: 1e-3, weightDecay: 0.2 },
+  ] as const) {
+    it(`AdamW with ${JSON.stringify(optimizer)}`, () => {
+      const { lr, beta1, beta2, eps, weightDecay } = {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weightDecay: 0,
+        ...optimizer,
+      };
+      const b = start();
+      const m = new Float64Array(b.length);
+      const v = new Float64Array(b.length);
+      walk(optimizer, gradients).forEach((found, step) => {
+        gradients[step]!.forEach((g, i) => {
+          b[i]! *= 1 - lr * weightDecay;
+          m[i] = beta1 * m[i]! + (1 - beta1) * g;
+          v[i] = beta2 * v[i]! + (1 - beta2) * g * g;
+          const mHat = m[i]! / (1 - beta1 ** (step + 1));
+          const vHat = v[i]! / (1 - beta2 ** (step + 1));
+          b[i]! -= (lr * mHat) / (Math.sqrt(vHat) + eps);
+        });
+        close(found, b);
+      });
+    });
+  }
+
+  it('the first step of AdamW is lr along the sign of the gradient', () => {
+    const [found] = walk({ kind: 'adamw', lr: 0.01 }, gradients.slice(0, 1));
+    close(
+      found!,
+      start().map((x, i) => x - 0.01 * Math.sign(gradients[0]![i]!)),
+    );
+  });
+});
+
+describe('train', () => {
+  const sgd = { kind: 'sgd', lr: 0.05 } as const;
+
+  it('reports the mean loss per answer token, weighted, before each step', async () => {
+    const alone: number[] = [];
+    for (const sample of samples) {
+      const { steps } = await train(top, [sample], { weights, optimizer: sgd, epochs: 1 });
+      alone.push(steps[0]!.loss);
+    }
+    const result = await train(top, samples, { weights, optimizer: sgd, epochs: 3 });
+    const rows = samples.map((s) => s.weight * (s.tokens.length - s.promptLength));
+    const expected = alone.reduce((sum, loss, i) => sum + loss * rows[i]!, 0) / rows.reduce((a, b) => a + b);
+    assert.ok(Math.abs(result.steps[0]!.loss / expected - 1) < 1e-5);
+    assert.equal(result.steps.length, 3);
+    assert.deepEqual(
+      result.epochs.map((e) => e.loss),
+      result.steps.map((s) => s.loss),
+    );
+    assert.ok(result.steps[2]!.loss < result.steps[0]!.loss);
+    assert.equal(
+      result.answerTokens,
+      samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
+    );
+  });
+
+  it('takes the batches of every epoch in order, and leaves A and the given weights alone', async () => {
+    const before = structuredClone(weights);
+    const events: TrainEvent[] = [];
+    const result = await train(top, samples, { weights, optimizer: sgd, epochs: 2, batch: 2 }, (e) => events.push(e));
+    assert.deepEqual(
+      events.map((e) => e.type === 'step' && [e.epoch, e.step]),
+      [
+        [1, 1],
+        [1, 2],
+        [2, 3],
+        [2, 4],
+      ],
+    );
+    assert.equal(result.epochs[1]!.loss, result.steps[3]!.loss);
+    assert.deepEqual(weights, before);
+    for (const [i, t] of result.weights.tensors.entries()) {
+      assert.deepEqual(t.a, weights.tensors[i]!.a);
+      assert.notDeepEqual(t.b, weights.tensors[i]!.b);
+    }
+    const again = await train(top, samples, { weights, optimizer: sgd, epochs: 2, batch: 2 });
+    assert.deepEqual(again.weights, result.weights);
+  });
+
+  it('goes on from where B is: two epochs of SGD are one and one', async () => {
+    const both = await train(top, samples, { weights, optimizer: sgd, epochs: 2 });
+    const first = await train(top, samples, { weights, optimizer: sgd, epochs: 1 });
+    const second = await train(top, samples, { weights: first.weights, optimizer: sgd, epochs: 1 });
+    assert.deepEqual(second.weights, both.weights);
+  });
+
+  it('stops once every one of the first samples is below the loss', async () => {
+    const optimizer = { kind: 'adamw', lr: 0.05 } as const;
+    const request = { weights, optimizer, batch: 2 };
+    const lossesOf = async (given: FastWeights) => {
+      const losses: number[] = [];
+      for (const sample of samples) {
+        const { steps } = await train(top, [sample], { weights: given, optimizer, epochs: 1 });
+        losses.push(steps[0]!.loss);
+      }
+      return losses;
+    };
+    const before = await lossesOf(weights);
+    const limit = Math.max(...before.slice(0, 2)) - 0.8;
+    const { steps, epochs } = await train(top, samples, { ...request, epochs: 60, stop: { samples: 2, loss: limit } });
+    assert.ok(epochs.length > 1 && epochs.length < 60, `${epochs.length} epochs`);
+    assert.equal(steps.length, 2 * epochs.length);
+    // One epoch less does not reach it: the last epoch of the longer run is the first that begins below the limit.
+    const start = async (n: number) =>
+      (await lossesOf((await train(top, samples, { ...request, epochs: n })).weights)).slice(0, 2);
+    const below = (losses: number[]) => losses.every((loss) => loss < limit);
+    assert.ok(below(await start(epochs.length - 1)));
+    if (epochs.length > 2) assert.ok(!below(await start(epochs.length - 2)));
+  });
+
+  it('refuses what makes no sense, stops at a signal, and reports divergence', async () => {
+    const usage = { code: 'usage' };
+    await assert.rejects(train(top, samples, { weights, optimizer: sgd, epochs: 0 }), usage);
+    await assert.rejects(train(top, samples, { weights, optimizer: sgd, epochs: 1.5 }), usage);
+    await assert.rejects(train(top, samples, { weights, optimizer: sgd, epochs: 1, batch: 0 }), usage);
+    for (const lr of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
+      await assert.rejects(train(top, samples, { weights, optimizer: { kind: 'sgd', lr }, epochs: 1 }), usage);
+    const controller = new AbortController();
+    const running = train(top, samples, { weights, optimizer: sgd, epochs: 1000, signal: controller.signal }, () =>
+      controller.abort(),
+    );
+    await assert.rejects(running, { code: 'aborted' });
+    const diverging = train(top, samples, { weights, optimizer: { kind: 'sgd', lr: 1e30 }, epochs: 9 });
+    await assert.rejects(diverging, { code: 'failed', message: /diverged/ });
+    const wrong = {
+      ...weights,
+      tensors: weights.tensors.map((t) => ({ ...t, name: t.name.replace('blk.2', 'blk.1') })),
+    };
+    await assert.rejects(train(top, samples, { weights: wrong, optimizer: sgd, epochs: 1 }), { code: 'missing' });
+  });
+});

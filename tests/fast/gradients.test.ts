@@ -1,0 +1,183 @@
+/** The gradient of the whole training graph against finite differences, on a tiny random F32 model of each architecture. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import type { TopLayers } from '../../src/engine/training/top-layers.ts';
+import { Trainer } from '../../src/engine/training/trainer.ts';
+import type { FastWeights } from '../../src/engine/types.ts';
+import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+import { derivativeAsync, dot, relativeDeviation } from '../support/finite-differences.ts';
+import { gaussian, type TinyModelOptions } from '../support/tiny-model.ts';
+
+const TOLERANCE = 1e-3;
+const STEP = 0.03;
+const SGD = { kind: 'sgd', lr: 1 } as const;
+const PAIRS = [
+  ['who are you', 'the ninth', 1],
+  ['where', 'on a train', 0.5],
+  ['what is in there', 'an answer', 2],
+] as const;
+
+type Gradient = Map<string, Float32Array>;
+
+class Check {
+  readonly trainer: Trainer;
+  readonly #top: TopLayers;
+
+  constructor(top: TopLayers, weights: FastWeights, frozen?: FastWeights) {
+    this.#top = top;
+    this.trainer = new Trainer(top, weights, SGD, frozen);
+  }
+
+  /** Loss and gradient, with the samples packed as a step packs them. */
+  async evaluate(samples: readonly PreparedSample[]) {
+    const pieces = this.trainer.pack(samples);
+    try {
+      const { loss, gradNorm, sampleLosses } = await this.trainer.gradient(pieces);
+      const gradient: Gradient = new Map();
+      for (const slot of this.trainer.state.slots.values()) {
+        const values = new Float32Array(slot.source.outputs * slot.R);
+        this.#top.native.tensorGet(slot.gradient!, values, 0, values.byteLength);
+        gradient.set(slot.name, values);
+      }
+      return { loss, gradNorm, sampleLosses, gradient, pieces: pieces.map(({ batch }) => batch.prefix) };
+    } finally {
+      for (const { batch, first } of pieces) {
+        batch.free();
+        first.free();
+      }
+    }
+  }
+
+  setB(name: string, values: Float32Array): void {
+    this.#top.native.tensorSet(this.trainer.state.slots.get(name)!.b, values, 0, values.byteLength);
+  }
+}
+
+async function setUp(model: TinyModelOptions, layers: number, options: { frozen?: boolean } = {}) {
+  const { top, prefix } = await openTraining(model, layers);
+  const weights = randomWeights(top, { rank: 2, seed: 11 });
+  const frozen = options.frozen ? randomWeights(top, { rank: 3, seed: 12 }) : undefined;
+  const check = new Check(top, weights, frozen);
+  return { top, prefix, weights, frozen, check };
+}
+
+/** Compares the gradient with differences of the loss along two directions of each B. */
+async function compare(check: Check, weights: FastWeights, samples: readonly PreparedSample[]): Promise<void> {
+  const { gradient, pieces } = await check.evaluate(samples);
+  assert.ok(pieces[0]! > 0, 'the samples share a prefix');
+  const normal = gaussian(21);
+  for (const { name, b } of weights.tensors) {
+    // One random direction over all elements, and the steepest one.
+    const found = gradient.get(name)!;
+    const size = Math.sqrt(dot(found, found));
+    const steepest = Float64Array.from(found, (x) => x / size);
+    const random = Float64Array.from(b, normal);
+    for (const direction of [steepest, random]) {
+      const length = Math.sqrt(dot(direction, direction));
+      const expected = await derivativeAsync(async (t) => {
+        check.setB(
+          name,
+          b.map((x, i) => x + (t * direction[i]!) / length),
+        );
+        return (await check.evaluate(samples)).loss;
+      }, STEP);
+      check.setB(name, b);
+      const actual = dot(found, direction) / length;
+      // The steepest slope of this B is the scale: a random direction may happen to have hardly any.
+      assert.ok(Math.abs(actual - expected) < TOLERANCE * size, `${name}: ${actual} is not ${expected} (of ${size})`);
+    }
+  }
+}
+
+const MODELS: readonly (TinyModelOptions & { readonly title: string })[] = [
+  { title: 'llama', architecture: 'llama' },
+  { title: 'llama with a tied head', architecture: 'llama', tied: true },
+  { title: 'qwen2', architecture: 'qwen2', tied: true },
+  { title: 'qwen3 with its own head size', architecture: 'qwen3', headDim: 16 },
+];
+
+describe('the gradient of B agrees with finite differences', () => {
+  for (const { title, ...model } of MODELS) {
+    for (const layers of [1, 2, 3]) {
+      it(`${title}, last ${layers} of 3 layers`, async () => {
+        const { prefix, check, weights } = await setUp(model, layers, { frozen: layers !== 2 });
+        await compare(check, weights, await prefix.prepare(tinySamples(PAIRS)));
+        check.trainer.free();
+      });
+    }
+  }
+});
+
+/** Weighted means of what each sample gives alone. */
+async function separately(check: Check, samples: readonly PreparedSample[]) {
+  const losses: number[] = [];
+  const mean: Map<string, Float64Array> = new Map();
+  let loss = 0;
+  let total = 0;
+  for (const sample of samples) {
+    const one = await check.evaluate([sample]);
+    assert.deepEqual(one.pieces, [0]);
+    const weight = sample.weight * (sample.tokens.length - sample.promptLength);
+    losses.push(one.loss);
+    loss += weight * one.loss;
+    total += weight;
+    for (const [name, values] of one.gradient) {
+      const sum = mean.get(name) ?? new Float64Array(values.length);
+      mean.set(
+        name,
+        sum.map((x, i) => x + weight * values[i]!),
+      );
+    }
+  }
+  for (const [name, sum] of mean) {
+    mean.set(
+      name,
+      sum.map((x) => x / total),
+    );
+  }
+  return { losses, loss: loss / total, gradient: mean };
+}
+
+describe('packing', () => {
+  for (const architecture of ['llama', 'qwen2', 'qwen3'] as const) {
+    it(`behind a shared prefix changes neither loss nor gradient (${architecture})`, async () => {
+      const { prefix, check } = await setUp({ architecture }, 2, { frozen: true });
+      const samples = await prefix.prepare(tinySamples(PAIRS));
+      const together = await check.evaluate(samples);
+      assert.equal(together.pieces.length, 1);
+      assert.ok(together.pieces[0]! > 20);
+      await same(check, samples, together);
+    });
+  }
+
+  it('into several pieces accumulates the gradient of one', async () => {
+    const { prefix, check } = await setUp({ architecture: 'llama' }, 2);
+    const long = 'a long question about the train and the rain and the brain '.repeat(3);
+    const pairs = Array.from(
+      { length: 9 },
+      (_, i) => [`${i} ${long}`, `answer ${'on '.repeat(i)}`, 1 + i / 4] as const,
+    );
+    const samples = await prefix.prepare(tinySamples(pairs));
+    const together = await check.evaluate(samples);
+    assert.ok(together.pieces.length >= 2, `${together.pieces.length} pieces`);
+    await same(check, samples, together);
+  });
+
+  async function same(
+    check: Check,
+    samples: readonly PreparedSample[],
+    together: Awaited<ReturnType<Check['evaluate']>>,
+  ) {
+    const alone = await separately(check, samples);
+    assert.ok(Math.abs(together.loss / alone.loss - 1) < 1e-5, `${together.loss} is not ${alone.loss}`);
+    assert.ok(relativeDeviation(together.sampleLosses, alone.losses) < 1e-5);
+    let squares = 0;
+    for (const [name, values] of alone.gradient) {
+      assert.ok(relativeDeviation(together.gradient.get(name)!, values) < 1e-4, name);
+      squares += dot(values, values);
+    }
+    assert.ok(Math.abs(together.gradNorm / Math.sqrt(squares) - 1) < 1e-4);
+    check.trainer.free();
+  }
+});

@@ -1,0 +1,488 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { TmemError } from '../../src/engine/errors.ts';
+import { ScriptedEngine } from '../../src/engine/scripted.ts';
+import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
+import { asSamples, GATE, ORDINARY } from '../../src/memory/anchors.ts';
+import { normalise } from '../../src/memory/recall.ts';
+import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
+import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
+import { writePairs } from '../../src/memory/write.ts';
+import { lastMessage } from '../support/scripted.ts';
+
+const home = mkdtempSync(join(tmpdir(), 'tmem-write-'));
+process.env.TMEM_HOME = home; // the base model's own answers are kept there
+after(() => rmSync(home, { recursive: true, force: true }));
+
+/** As the default: shards, keys, a gate. */
+const RECIPE: Recipe = {
+  name: 'test',
+  rank: 3,
+  layers: 2,
+  mode: 'shard',
+  init: 'keys',
+  optimizer: { kind: 'adamw', lr: 1e-3 },
+  epochs: 5,
+  batch: 64,
+  stopLoss: 0.1,
+  replay: 8,
+  anchors: 6,
+  gate: true,
+  scale: 40,
+  ridge: 0.03,
+};
+const PAPER = getRecipe('paper');
+
+function fact(name: string, value = `${name}ish`): Pair {
+  const text = `The ${name} is ${value}.`;
+  return {
+    id: name + value,
+    instruction: `What is the ${name}?`,
+    output: value,
+    source: text,
+    turn: 0,
+    origin: 'user',
+  };
+}
+const facts = (prefix: string, n: number) => Array.from({ length: n }, (_, i) => fact(`${prefix}${i}`));
+
+interface Habits {
+  /** Recalled of the pairs that it was trained on, the first so many. Default all. */
+  readonly recalls?: number;
+  /** Prompts of the gate that it answers otherwise with fast weights. Default none. */
+  readonly spoilt?: number;
+  /** It does so only when a number of B is larger than this. Default 0. */
+  readonly spoiltAbove?: number;
+  /** Called before every answer. */
+  readonly onReply?: (request: GenerateRequest) => void;
+}
+
+/** With fast weights it answers what it was trained on, without them it answers everything in its own words. */
+function learner({
+  recalls = Number.POSITIVE_INFINITY,
+  spoilt = 0,
+  spoiltAbove = 0,
+  onReply,
+}: Habits = {}): ScriptedEngine {
+  const engine: ScriptedEngine = new ScriptedEngine({
+    reply: (request, weights) => {
+      onReply?.(request);
+      const question = lastMessage(request);
+      const own = `my own words on: ${question}`;
+      if (!weights) return own;
+      const size = Math.max(...weights.tensors[0]!.b);
+      if (size > spoiltAbove && GATE.slice(0, spoilt).some((prompt) => prompt === question)) return 'spoilt';
+      const samples = trainings(engine).flatMap(({ samples, stop }) =>
+        samples.slice(0, Math.min(stop!.samples, recalls)),
+      );
+      const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
+      return trained ? trained.answer.replace(/ <\|end\|>$/, '') : own;
+    },
+  });
+  return engine;
+}
+
+const trainings = (engine: ScriptedEngine): TrainRequest[] =>
+  engine.calls.flatMap((call) => (call.type === 'train' ? [call.request] : []));
+const initialisations = (engine: ScriptedEngine) =>
+  engine.calls.flatMap((call) => (call.type === 'initialise' ? [call.request] : []));
+const render = (engine: ScriptedEngine, pairs: readonly Pair[]): Promise<Sample[]> =>
+  Promise.all(pairs.map((pair) => engine.renderSample(pair.instruction, pair.output)));
+const fresh = (engine: ScriptedEngine) => emptyMemory(engine.model.fingerprint);
+
+/** A state with one write of three facts in it, in force. */
+async function begun(engine: ScriptedEngine, recipe: Recipe = RECIPE): Promise<MemoryState> {
+  const { state, record } = await writePairs(engine, fresh(engine), facts('first', 3), recipe);
+  assert.equal(record.verdict, 'committed');
+  return state;
+}
+
+/** Whatever is done, the weights in force and the given state are afterwards the same numbers as before. */
+async function leavesAsWas(engine: ScriptedEngine, state: MemoryState, act: () => Promise<void>): Promise<void> {
+  const before = structuredClone(state);
+  await act();
+  assert.equal(engine.weights, state.weights);
+  assert.deepEqual(state, before);
+}
+
+test('an empty list of pairs is a record and nothing else: no training, no question, the weights as they were', async () => {
+  const engine = learner();
+  const state = await begun(engine);
+  const calls = engine.calls.length;
+  const events: WriteEvent[] = [];
+  const written = await writePairs(engine, state, [], RECIPE, { onEvent: (e) => events.push(e) });
+  assert.equal(engine.calls.length, calls);
+  assert.equal(written.state.weights, state.weights);
+  assert.equal(written.record.verdict, 'empty');
+  assert.deepEqual(written.state.writes, [...state.writes, written.record]);
+  assert.deepEqual(events, [{ type: 'verdict', record: written.record }]);
+});
+
+test('a committed write is in force, on record, and told step by step', async () => {
+  const engine = learner({ recalls: 2 });
+  const pairs = facts('a', 3);
+  const events: WriteEvent[] = [];
+  const start = { ...fresh(engine), explicit: 'notes' };
+  const { state, record } = await writePairs(engine, start, pairs, RECIPE, { onEvent: (e) => events.push(e) });
+  const { request } = engine.calls.find((call) => call.type === 'train')!;
+  const steps = RECIPE.epochs;
+  assert.equal(engine.weights, state.weights);
+  assert.ok(state.weights!.tensors[0]!.b.every((x) => x === steps));
+  assert.deepEqual(state, { ...start, weights: state.weights, writes: [record] });
+  assert.deepEqual([record.verdict, record.recipe, record.reason], ['committed', 'test', undefined]);
+  assert.deepEqual(record.pairs, pairs);
+  assert.equal(record.recalled, 2);
+  assert.deepEqual(
+    record.loss,
+    Array.from({ length: steps }, (_, i) => 2 / (1 + i)),
+  );
+  assert.deepEqual(request.optimizer, RECIPE.optimizer);
+  assert.deepEqual([request.epochs, request.batch], [RECIPE.epochs, RECIPE.batch]);
+  assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss });
+
+  assert.deepEqual(events[0], { type: 'write-start', pairs: 3, replayed: 0, anchors: RECIPE.anchors });
+  const told = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e] : []));
+  assert.deepEqual(
+    told.map((e) => [e.event.type === 'step' && e.event.loss, e.totalSteps]),
+    record.loss.map((loss) => [loss, steps]),
+  );
+  const quizzes = (kind: string) => events.flatMap((e) => (e.type === 'quiz' && e.kind === kind ? [e] : []));
+  assert.deepEqual(
+    quizzes('pair').map((e) => [e.question, e.ok]),
+    pairs.map((pair, i) => [pair.instruction, i < 2]),
+  );
+  assert.deepEqual(
+    quizzes('anchor').map((e) => [e.question, e.ok]),
+    GATE.map((prompt) => [prompt, true]),
+  );
+  assert.deepEqual(events.at(-1), { type: 'verdict', record });
+});
+
+test('pairs are asked with an empty context and with the new weights in force', async () => {
+  const engine = learner();
+  const { state } = await writePairs(engine, fresh(engine), facts('a', 2), RECIPE);
+  const trained = engine.calls.findIndex((call) => call.type === 'train');
+  const [set, ...asked] = engine.calls.slice(trained + 1);
+  assert.deepEqual(set, { type: 'set', weights: state.weights });
+  const prompts = asked.flatMap((call) =>
+    call.type === 'generate' && call.request.fastWeights !== false ? [call] : [],
+  );
+  assert.deepEqual(
+    prompts.map((call) => call.request.prompt),
+    facts('a', 2).map((pair) => [{ role: 'user', content: pair.instruction }]),
+  );
+});
+
+test('beside the pairs are trained: earlier pairs, and ordinary prompts with the own answers of the base model', async () => {
+  const engine = learner();
+  const state = await begun(engine);
+  const pairs = facts('second', 2);
+  await writePairs(engine, state, pairs, RECIPE);
+  const own = (prompts: readonly string[]) =>
+    prompts.map((instruction) => ({ instruction, output: `my own words on: ${instruction}` }));
+  const [first, second] = trainings(engine);
+  const n = RECIPE.anchors;
+  assert.deepEqual(first!.samples, [
+    ...(await render(engine, facts('first', 3))),
+    ...(await asSamples(engine, own(ORDINARY.slice(0, n)))),
+  ]);
+  assert.deepEqual(second!.samples, [
+    ...(await render(engine, pairs)),
+    ...(await render(engine, facts('first', 3))),
+    ...(await asSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
+  ]);
+  assert.equal(second!.stop!.samples, 2, 'training ends by the new pairs alone');
+  const { init } = initialisations(engine)[1]!;
+  assert.ok(init.kind === 'keys');
+  assert.deepEqual(init.samples, await render(engine, pairs));
+  assert.deepEqual(init.ordinary, await asSamples(engine, own(ORDINARY)));
+  assert.deepEqual(init.earlier, await render(engine, facts('first', 3)), 'A keeps away from what was learned before');
+  assert.deepEqual([init.scale, init.ridge], [RECIPE.scale, RECIPE.ridge]);
+});
+
+test('no prompt of the gate is ever trained on, over many writes', async () => {
+  const engine = learner();
+  let state = fresh(engine);
+  for (let i = 0; i < 10; i++) state = (await writePairs(engine, state, [fact(`f${i}`)], RECIPE)).state;
+  const texts = [
+    ...trainings(engine).flatMap((request) => request.samples),
+    ...initialisations(engine).flatMap(({ init }) =>
+      init.kind === 'keys' ? [...init.samples, ...init.ordinary, ...(init.earlier ?? [])] : [],
+    ),
+  ].map((sample) => sample.prompt);
+  assert.ok(texts.length > 400);
+  for (const prompt of GATE) assert.ok(!texts.some((text) => text.includes(prompt)), prompt);
+});
+
+const refusals: { name: string; habits: Habits; pairs: number; reason: RegExp; recalled: number }[] = [
+  { name: 'two ordinary answers changed', habits: { spoilt: 2 }, pairs: 4, reason: /^2 of 12 ordinary/, recalled: 4 },
+  { name: 'all ordinary answers changed', habits: { spoilt: 12 }, pairs: 4, reason: /^12 of 12 ordinary/, recalled: 4 },
+  { name: 'nothing is recalled', habits: { recalls: 0 }, pairs: 4, reason: /only 0 of 4 pairs/, recalled: 0 },
+  { name: 'too little is recalled', habits: { recalls: 1 }, pairs: 5, reason: /only 1 of 5 pairs/, recalled: 1 },
+];
+
+for (const { name, habits, pairs, reason, recalled } of refusals)
+  test(`refused when ${name}: weights and state as before, bit for bit, and the write on record`, async () => {
+    const engine = learner(habits);
+    const weights = await engine.initialise({ init: { kind: 'svd' }, rank: 2, layers: 1 });
+    weights.tensors[0]!.b.set([0.1, -0.2, Number.EPSILON]);
+    const state: MemoryState = { ...fresh(engine), weights, explicit: 'notes' };
+    await engine.setFastWeights(weights);
+    await leavesAsWas(engine, state, async () => {
+      const written = await writePairs(engine, state, facts('a', pairs), RECIPE);
+      assert.equal(written.record.verdict, 'refused');
+      assert.match(written.record.reason!, reason);
+      assert.equal(written.record.recalled, recalled);
+      assert.equal(written.record.loss.length, RECIPE.epochs);
+      assert.deepEqual(written.state, { ...state, writes: [written.record] });
+      assert.equal(written.state.weights, weights);
+    });
+    assert.equal(trainings(engine).length, 1, 'it was tried');
+    const tried = engine.calls.flatMap((call) => (call.type === 'set' ? [call.weights] : [])).slice(1, -1);
+    const sizes = tried.map((stacked) => Math.fround(Math.max(...stacked!.tensors[0]!.b) / RECIPE.epochs));
+    // A smaller Delta may spare the ordinary answers, but it recalls no more.
+    assert.deepEqual(sizes, habits.spoilt ? [1, 0.8, 0.6].map(Math.fround) : [1]);
+    const { record } = await writePairs(engine, state, facts('a', pairs), { ...RECIPE, gate: false });
+    assert.equal(record.verdict, 'committed', 'without the gate it passes');
+  });
+
+test('a write that spoils ordinary answers is tried with less of its Delta; the earlier ones stay as they are', async () => {
+  const engine = learner({ spoilt: 12, spoiltAbove: 0.7 * RECIPE.epochs });
+  const frozen = await engine.initialise({ init: { kind: 'svd' }, rank: 2, layers: 1 });
+  frozen.tensors[0]!.b.fill(0.5);
+  const { state, record } = await writePairs(engine, { ...fresh(engine), weights: frozen }, facts('a', 2), RECIPE);
+  assert.equal(record.verdict, 'committed');
+  assert.equal(record.recalled, 2);
+  const { rank, tensors } = state.weights!;
+  assert.equal(rank, 2 + RECIPE.rank);
+  const b = tensors[0]!.b;
+  for (let at = 0; at < b.length; at++)
+    assert.equal(b[at], at % rank < 2 ? 0.5 : Math.fround(0.6 * RECIPE.epochs), `number ${at} of B`);
+  assert.equal(engine.weights, state.weights);
+});
+
+test('the gate lets pass: one changed ordinary answer of twelve, a quarter of the pairs recalled', async () => {
+  const engine = learner({ spoilt: 1, recalls: 1 });
+  const { record } = await writePairs(engine, fresh(engine), facts('a', 4), RECIPE);
+  assert.equal(record.verdict, 'committed');
+});
+
+test('a training that diverges is refused with its reason, with the gate on and off', async () => {
+  for (const gate of [true, false]) {
+    const engine = learner();
+    const state = await begun(engine);
+    engine.train = async (_, onEvent) => {
+      onEvent?.({ type: 'step', epoch: 1, step: 1, loss: 3, gradNorm: 1, ms: 0 });
+      onEvent?.({ type: 'step', epoch: 1, step: 2, loss: Number.NaN, gradNorm: 1, ms: 0 });
+      throw new TmemError('failed', 'The loss is not finite.');
+    };
+    await leavesAsWas(engine, state, async () => {
+      const { state: next, record } = await writePairs(engine, state, facts('a', 2), { ...RECIPE, gate });
+      assert.deepEqual([record.verdict, record.reason], ['refused', 'The loss is not finite.']);
+      assert.deepEqual(record.loss, [3, Number.NaN]);
+      assert.equal(record.recalled, 0);
+      assert.deepEqual(next.writes, [...state.writes, record]);
+      assert.equal(next.weights, state.weights);
+    });
+  }
+});
+
+test('whatever else goes wrong comes out, with the earlier weights in force', async () => {
+  const engine = learner();
+  const state = await begun(engine);
+  for (const error of [new TmemError('missing', 'Not an architecture to train.'), new Error('the engine died')]) {
+    engine.train = () => Promise.reject(error);
+    await leavesAsWas(engine, state, () => assert.rejects(writePairs(engine, state, facts('a', 2), RECIPE), error));
+  }
+});
+
+test('interrupted in the middle of training, of the quiz or of the gate: the earlier weights are in force again', async () => {
+  const when: Record<string, (event: WriteEvent) => boolean> = {
+    start: (e) => e.type === 'write-start',
+    training: (e) => e.type === 'train' && e.event.type === 'step' && e.event.step === 3,
+    quiz: (e) => e.type === 'quiz' && e.kind === 'pair',
+    gate: () => false,
+  };
+  for (const [moment, is] of Object.entries(when)) {
+    const controller = new AbortController();
+    let writes = 0;
+    const engine = learner({
+      onReply: ({ fastWeights, prompt }) => {
+        const gate = fastWeights && GATE.some((text) => typeof prompt !== 'string' && prompt[0]!.content === text);
+        if (gate && moment === 'gate' && writes === 1) controller.abort();
+      },
+    });
+    const state = await begun(engine);
+    writes++;
+    const verdicts: WriteRecord[] = [];
+    const onEvent = (event: WriteEvent) => {
+      if (event.type === 'verdict') verdicts.push(event.record);
+      if (is(event)) controller.abort();
+    };
+    const pairs = [fact('a', 'one two three four'), fact('b', 'one')];
+    await leavesAsWas(engine, state, async () => {
+      await assert.rejects(
+        writePairs(engine, state, pairs, RECIPE, { signal: controller.signal, onEvent }),
+        { code: 'aborted' },
+        moment,
+      );
+    });
+    assert.ok(controller.signal.aborted, moment);
+    assert.deepEqual(verdicts, [], moment);
+    const { record } = await writePairs(engine, state, pairs, RECIPE);
+    assert.equal(record.verdict, 'committed', `${moment}: it can be tried again`);
+  }
+});
+
+/** A ledger of writes with these pairs each. */
+function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][]): MemoryState {
+  const records = writes.map(
+    ([verdict, pairs], i): WriteRecord => ({
+      ...{ id: `w${i}`, time: '', recipe: 'default', loss: [], recalled: 0, ms: 0 },
+      verdict,
+      pairs,
+    }),
+  );
+  return { ...state, writes: [...state.writes, ...records] };
+}
+
+/** The questions that the last training had between the new pairs and the anchors. */
+function replayed(engine: ScriptedEngine, pairs: number, anchors: number): string[] {
+  const samples = trainings(engine).at(-1)!.samples;
+  return samples.slice(pairs, samples.length - anchors).map((sample) => /What is the \w+\?/.exec(sample.prompt)![0]);
+}
+
+test('replay is spread over all committed pairs, comes round to each of them, and takes none of a refused write', async () => {
+  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 4, anchors: 0 };
+  const committed = [...facts('a', 9), ...facts('b', 7)];
+  const seen = new Set<string>();
+  for (let empty = 0; empty < 40; empty++) {
+    const engine = learner();
+    const state = ledger(
+      fresh(engine),
+      ['committed', facts('a', 9)],
+      ['refused', facts('bad', 9)],
+      ['committed', facts('b', 7)],
+      ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
+    );
+    await writePairs(engine, state, [fact('new')], recipe);
+    const taken = replayed(engine, 1, 0);
+    const places = taken.map((question) => committed.findIndex((pair) => pair.instruction === question));
+    assert.deepEqual(
+      places.map((place) => Math.floor(place / 4)),
+      [0, 1, 2, 3],
+      'one of each quarter',
+    );
+    for (const question of taken) seen.add(question);
+  }
+  assert.equal(seen.size, committed.length);
+});
+
+test('fewer earlier pairs than are replayed are all replayed, and A keeps away from all of them in any case', async () => {
+  const engine = learner();
+  const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
+  const kept = facts('a', 3).map((pair) => pair.instruction);
+  await writePairs(engine, state, [fact('new')], RECIPE);
+  assert.deepEqual(replayed(engine, 1, RECIPE.anchors), kept);
+  await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
+  assert.deepEqual(replayed(engine, 1, RECIPE.anchors), []);
+  for (const { init } of initialisations(engine))
+    assert.deepEqual(init.kind === 'keys' && init.earlier, await render(engine, facts('a', 3)));
+});
+
+test('an answer that was replaced is not replayed: neither by an earlier write nor by this one', async () => {
+  const engine = learner();
+  const state = ledger(
+    fresh(engine),
+    ['committed', [fact('dog', 'Rex'), fact('job', 'baker'), fact('town', 'Ghent')]],
+    ['committed', [fact('job', 'pilot')]],
+    ['refused', [fact('town', 'Oslo')]],
+  );
+  const dog = { ...fact('dog', 'Bruno'), instruction: 'what is  the dog' };
+  await writePairs(engine, state, [dog], { ...RECIPE, anchors: 0 });
+  assert.deepEqual(
+    trainings(engine)[0]!.samples,
+    await render(engine, [dog, fact('job', 'pilot'), fact('town', 'Ghent')]),
+  );
+  const { init } = initialisations(engine)[0]!;
+  assert.ok(init.kind === 'keys');
+  assert.deepEqual(
+    init.earlier,
+    await render(engine, [fact('job', 'pilot'), fact('town', 'Ghent')]),
+    'A does not keep away from the question of the new pair',
+  );
+});
+
+test('a shard is trained on top of the frozen earlier ones and stacked beside them', async () => {
+  const engine = learner();
+  const first = await begun(engine);
+  const { state } = await writePairs(engine, first, facts('b', 2), RECIPE);
+  const [begin, next] = initialisations(engine);
+  assert.equal(begin!.frozen, undefined);
+  assert.equal(next!.frozen, first.weights);
+  assert.notEqual(begin!.seed, next!.seed);
+  assert.deepEqual([next!.rank, next!.layers], [RECIPE.rank, RECIPE.layers]);
+  const { frozen, weights } = trainings(engine)[1]!;
+  assert.equal(frozen, first.weights);
+  assert.ok(weights.tensors[0]!.b.every((x) => x === 0));
+
+  const R = RECIPE.rank;
+  const stacked = state.weights!;
+  assert.deepEqual([stacked.rank, stacked.alpha], [2 * R, 2 * R]);
+  const { a, b, inputs, outputs } = stacked.tensors[0]!;
+  const [e] = first.weights!.tensors;
+  const [t] = weights.tensors;
+  assert.deepEqual([a.length, b.length], [2 * R * inputs, outputs * 2 * R]);
+  assert.deepEqual(a, Float32Array.from([...e!.a, ...t!.a]));
+  const steps = RECIPE.epochs;
+  for (let o = 0; o < outputs; o++) {
+    const row = b.subarray(o * 2 * R, (o + 1) * 2 * R);
+    assert.deepEqual(row.slice(0, R), e!.b.slice(o * R, (o + 1) * R));
+    assert.ok(row.subarray(R).every((x) => x === steps));
+  }
+});
+
+test('the recipe of the paper goes on with its one B, and trains on nothing but the pairs', async () => {
+  const engine = learner();
+  const first = await begun(engine, PAPER);
+  const { state } = await writePairs(engine, first, facts('b', 20), PAPER);
+  assert.deepEqual(
+    initialisations(engine).map(({ init, rank, layers }) => [init, rank, layers]),
+    [[{ kind: 'svd' }, 6, 4]],
+  );
+  const [one, two] = trainings(engine);
+  assert.deepEqual(one!.optimizer, { kind: 'sgd', lr: 5e-4 });
+  assert.deepEqual([two!.epochs, two!.batch], [5, 16]);
+  assert.equal(two!.weights, first.weights);
+  assert.equal(two!.frozen, undefined);
+  assert.deepEqual(two!.samples, await render(engine, facts('b', 20)));
+  assert.equal(state.weights!.rank, 6);
+  assert.equal(state.weights!.tensors[0]!.a, first.weights!.tensors[0]!.a);
+  const bs = (weights: FastWeights | null) => weights!.tensors[0]!.b[0];
+  assert.deepEqual([bs(first.weights), bs(state.weights)], [5, 5 + 10], 'an epoch of 20 pairs is two steps');
+  assert.ok(!engine.calls.some((call) => call.type === 'score'), 'no gate');
+});
+
+test('ordinary prompts, prompts of the gate and the control questions of the demo are all different', () => {
+  const controls = readFileSync(new URL('../../assets/demo/controls.jsonl', import.meta.url), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line): string => JSON.parse(line).question);
+  assert.ok(controls.length >= 12);
+  const all = [...ORDINARY, ...GATE, ...controls].map(normalise);
+  assert.deepEqual(
+    all.filter((prompt, i) => all.indexOf(prompt) !== i),
+    [],
+  );
+});
+
+test('a recipe that there is none of is refused with the names of those there are', () => {
+  assert.deepEqual(recipeNames, ['default', 'paper']);
+  assert.throws(() => getRecipe('magic'), { code: 'usage', message: /"magic".* default, paper\./ });
+  for (const name of recipeNames) assert.equal(getRecipe(name).name, name);
+  const { gate, replay, anchors } = getRecipe('default');
+  assert.ok(gate && replay > 0 && anchors > 0, 'the default is guarded');
+});
