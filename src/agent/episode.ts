@@ -16,8 +16,8 @@
  *   put the words of what it had learned into its questions ("How many new found babies has the new found news").
  * - Answers that cannot be read are asked for once more; then that part of h is kept as text in m.
  * - m has a bound: when it is passed the policy rewrites m, and if that is still too long its oldest lines go.
- * - Pairs are tied to the sentence of h that holds their answer, and are dropped when there is none, or when they repeat or contradict one another (see
- *   pairs.ts). The paper trains on all.
+ * - Pairs are tied to the sentence of h that holds their answer, and are dropped when there is none, or when they repeat or
+ *   contradict one another (see pairs.ts). The paper trains on all.
  * - The write is guarded and may be refused; its facts are then kept as text in m.
  * - Question-agnostic extraction is the default: what a user has. The paper's benchmarks show the question to the
  *   extraction (`questionAware`).
@@ -222,7 +222,9 @@ export class Episode {
     const options: ExtractOptions = { ...this.#options.extract, task, signal, onEvent: trace };
     const { pairs, dropped, notes, parts, unreadable } = await extract(engine, this.#history, options);
     const { fastWeights } = options;
-    const memory = await remember(engine, this.#state.explicit, notes, this.#explicitTokens, { signal, fastWeights });
+    // Without fast weights the text is all that is kept, so the facts themselves belong into it.
+    const kept = this.#method === 'explicit' ? [...notes, ...pairs.map((pair) => pair.output)] : notes;
+    const memory = await remember(engine, this.#state.explicit, kept, this.#explicitTokens, { signal, fastWeights });
     const ms = Math.round(performance.now() - start);
     trace?.({ type: 'extraction', parts: parts.length, unreadable, pairs, dropped, memory, ms });
     return { pairs, explicit: memory };

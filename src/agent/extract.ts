@@ -17,7 +17,8 @@ const object = (properties: Record<string, JsonSchema>): JsonSchema => ({
 });
 
 /**
- * What the policy answers with for a part. The answer is a full sentence and comes before its question: stated in the third person first, it settles who "I" is, and the fact is later recalled in words that the model would use anyway. The quote of a
+ * What the policy answers with for a part. The answer is a full sentence and comes before its question: stated in the third
+ * person first, it settles who "I" is, and the fact is later recalled in words that the model would use anyway. The quote of a
  * pair is the sentence that holds its output: models copy badly.
  */
 export const PAIRS_SCHEMA = object({

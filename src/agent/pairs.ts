@@ -36,6 +36,9 @@ export interface PairRules {
   readonly maxOutput: number;
 }
 
+/** From this many words on, two equal outputs are one fact (short ones, such as "yes" or a name, answer many questions). */
+const SENTENCE_WORDS = 4;
+
 export const DEFAULT_RULES: PairRules = {
   // What a tool returns may be written by anyone; it is kept as text only.
   trusted: ['user', 'assistant', 'document'],
@@ -55,6 +58,8 @@ export function groundPairs(
   };
   const said = session.map(({ turn }) => normalise(transcriptLine(turn)));
   const kept = new Map<string, { pair: Pair; at: number; offset: number }>();
+  /** Sentences that answer one question already: trained under several, a fact drowns its neighbours. */
+  const sentences = new Set<string>();
   for (const raw of candidates) {
     const question = normalise(raw.instruction);
     const quote = normalise(raw.source);
@@ -70,7 +75,9 @@ export function groundPairs(
       else if (isVague(raw.instruction, said[at]!)) drop('vague');
       else if (!rules.trusted.includes(originOf(spoken.turn))) drop('untrusted');
       else if (before && normalise(before.pair.output) === normalise(raw.output)) drop('duplicate');
+      else if (sentences.has(normalise(raw.output))) drop('duplicate');
       else {
+        if (raw.output.trim().split(/\s+/).length >= SENTENCE_WORDS) sentences.add(normalise(raw.output));
         const offset = said[at]!.indexOf(quote);
         const later = !before || at > before.at || (at === before.at && offset >= before.offset);
         if (before) drop('contradiction');

@@ -14,13 +14,17 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
     progress?.done(text);
     progress = null;
   };
+  // Parts are extracted together and end in any order.
+  let partsDone = 0;
   return (event) => {
     if (event.type === 'trigger')
       io.note(`Context at ${event.tokens} of ${event.budget} tokens: writing ${count(event.turns, 'turn')}.`);
     else if (event.type === 'extract') {
       const pairs = event.pairs === null ? 'not readable' : count(event.pairs.length, 'pair');
-      update('extract', (event.part + 1) / event.parts, `part ${event.part + 1} of ${event.parts}: ${pairs}`);
+      partsDone++;
+      update('extract', Math.min(1, partsDone / event.parts), `part ${event.part + 1} of ${event.parts}: ${pairs}`);
     } else if (event.type === 'extraction') {
+      partsDone = 0;
       end(`${count(event.pairs.length, 'pair')}${describeDrops(event.dropped)}`);
       if (event.unreadable > 0)
         io.note(`${count(event.unreadable, 'part')} gave nothing readable: kept as text in the explicit memory.`);

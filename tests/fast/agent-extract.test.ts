@@ -105,10 +105,10 @@ test('the parts and the note are asked for at once', async () => {
 
 test('the quote of a pair is the sentence of its part that holds the answer, as it was said; blanks are not asked about', async () => {
   const pairs = [
-    { fact: 'f', instruction: "What is Ann's dog called?", output: 'Rex' },
-    { fact: 'f', instruction: 'How old is the dog of Ann?', output: '3.5 years' },
-    { fact: 'f', instruction: 'What did Ann buy for Rex?', output: 'a red  leash' },
-    { fact: 'f', instruction: 'Where does the dog of Ann sleep?', output: 'in the kitchen' },
+    { output: 'Ann has a dog that is called Rex.', instruction: "What is Ann's dog called?" },
+    { output: 'Ann has a dog of 3.5 years.', instruction: 'How old is the dog of Ann?' },
+    { output: 'a red  leash', instruction: 'What did Ann buy for Rex?' },
+    { output: 'The dog of Ann sleeps in the kitchen.', instruction: 'Where does the dog of Ann sleep?' },
   ];
   const engine = new ScriptedEngine({ reply: (r) => JSON.stringify(isPart(r) ? { pairs } : { memory: 'note' }) });
   const content = '  \n My DOG is\tRex! He’s 3.5 years old…\nI bought  a red leash for him, Rex is glad.';
@@ -120,8 +120,8 @@ test('the quote of a pair is the sentence of its part that holds the answer, as 
   assert.deepEqual(
     result.pairs.map((pair) => [pair.output, pair.source]),
     [
-      ['Rex', 'My DOG is\tRex!'],
-      ['3.5 years', 'He’s 3.5 years old…'],
+      ['Ann has a dog that is called Rex.', 'My DOG is\tRex!'],
+      ['Ann has a dog of 3.5 years.', 'He’s 3.5 years old…'],
       ['a red  leash', 'I bought  a red leash for him, Rex is glad.'],
     ],
   );
@@ -136,7 +136,9 @@ test('a sentence that was said more than once is quoted from the turn that the p
     reply: (request) => {
       if (!isPart(request)) return writeNote(request);
       const speaker = /^\w+/.exec(partOf(request))![0];
-      return JSON.stringify({ pairs: [{ fact: 'f', instruction: `What does ${speaker} like?`, output: 'tea' }] });
+      return JSON.stringify({
+        pairs: [{ output: `${speaker} likes tea.`, instruction: `What does ${speaker} like?` }],
+      });
     },
   });
   const turns = ['Ann', 'Bob', 'Eve'].map((speaker) => said('I like tea.', { speaker }));
@@ -242,7 +244,7 @@ test('the task is shown to the extraction of pairs when it is aware', async () =
 
 test('the schemas allow complete pairs or none, and a note', () => {
   const grammar = parseGbnf(schemaToGrammar(PAIRS_SCHEMA));
-  const pair = { fact: 'f', instruction: 'q', output: 'o' };
+  const pair = { output: 'o', instruction: 'q' };
   assert.ok(grammar.accepts(JSON.stringify({ pairs: [] })));
   assert.ok(grammar.accepts(JSON.stringify({ pairs: [pair, pair] })));
   for (const bad of [{ pairs: [{ ...pair, output: '' }] }, { pairs: [{ ...pair, source: 's' }] }, { memory: 'm' }])

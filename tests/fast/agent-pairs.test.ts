@@ -74,6 +74,25 @@ test('of two answers to one question the one that was said later is kept, in wha
   }
 });
 
+test('a sentence answers one question only; a short answer may answer several', () => {
+  const questions = ["What is Ann's dog called?", "What is the new name of Ann's dog?"];
+  const asked = (output: string) =>
+    groundPairs(
+      questions.map((q) => pair('he is Bruno now', q, output)),
+      session,
+    );
+  const sentence = asked("Ann's dog is Bruno now.");
+  assert.deepEqual(
+    sentence.pairs.map((p) => p.instruction),
+    questions.slice(0, 1),
+  );
+  assert.deepEqual(sentence.dropped, { duplicate: 1 });
+  assert.deepEqual(
+    asked('Bruno').pairs.map((p) => p.instruction),
+    questions,
+  );
+});
+
 test('a date that was resolved by the time of the turn is supported; a number must be the whole number', () => {
   const dated = groundPairs([pair('I moved to Bergen yesterday', 'When did Ann move?', '7 March 2025')], session);
   assert.equal(dated.pairs.length, 1);

@@ -6,7 +6,7 @@ import { parseExtraction, parseLenient } from '../../src/agent/parse.ts';
 /** Without the prototypes, which the lenient reader's objects lack. */
 const plain = (value: unknown) => (value === undefined ? undefined : JSON.parse(JSON.stringify(value)));
 
-const pair = (n: number) => ({ fact: `fact ${n}`, instruction: `question ${n}?`, output: `answer ${n}` });
+const pair = (n: number) => ({ output: `answer ${n}`, instruction: `question ${n}?` });
 
 test('reads every JSON object and array as JSON.parse does, also pretty-printed', () => {
   const structure = fc.oneof(fc.dictionary(fc.string(), fc.jsonValue()), fc.array(fc.jsonValue()));
@@ -34,7 +34,7 @@ test('of an answer that is cut off anywhere, exactly the complete pairs are kept
     fc.property(fc.integer({ min: 0, max: text.length }), (length) => {
       const kept = parseExtraction(text.slice(0, length))?.pairs.filter((p) => p.instruction && p.output) ?? [];
       const complete = pairs
-        .filter((p) => text.slice(0, length).includes(`${p.output}"`))
+        .filter((p) => text.slice(0, length).includes(`${p.instruction}"`))
         .map(({ instruction, output }) => ({ instruction, output, source: '' }));
       assert.deepEqual(kept, complete);
     }),

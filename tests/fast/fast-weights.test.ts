@@ -5,7 +5,7 @@ import { readAdapterGguf, writeAdapterGguf } from '../../src/engine/adapter/gguf
 import { readGguf } from '../../src/engine/gguf/reader.ts';
 import type { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { complete, type Engine, type FastWeights } from '../../src/engine/types.ts';
-import { stack } from '../../src/memory/fast-weights.ts';
+import { scaleB, stack } from '../../src/memory/fast-weights.ts';
 import { openFile, openTiny, rewriteGguf, scratchFile, tinySamples, tinyWeights } from '../support/engine-fixture.ts';
 import type { TinyModelOptions } from '../support/tiny-model.ts';
 
@@ -162,6 +162,22 @@ for (const model of MODELS) {
     });
   });
 }
+
+describe('scaleB', () => {
+  it('scales B alone, and leaves its argument as it is', () => {
+    const weights = tinyWeights({ layers: 1, seed: 1 });
+    const before = structuredClone(weights);
+    const half = scaleB(weights, 0.5);
+    assert.deepEqual(weights, before);
+    for (const [i, t] of half.tensors.entries()) {
+      assert.deepEqual(t.a, weights.tensors[i]!.a);
+      assert.deepEqual(
+        t.b,
+        weights.tensors[i]!.b.map((x) => x / 2),
+      );
+    }
+  });
+});
 
 describe('fast weights that do not fit', () => {
   it('are refused, and those in force stay', async () => {

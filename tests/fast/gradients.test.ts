@@ -141,8 +141,9 @@ async function separately(check: Check, samples: readonly PreparedSample[]) {
 
 describe('packing', () => {
   for (const architecture of ['llama', 'qwen2', 'qwen3'] as const) {
+    // With three layers the prefix's own attention matters: two attend to what it computes.
     it(`behind a shared prefix changes neither loss nor gradient (${architecture})`, async () => {
-      const { prefix, check } = await setUp({ architecture }, 2, { frozen: true });
+      const { prefix, check } = await setUp({ architecture }, 3, { frozen: true });
       const samples = await prefix.prepare(tinySamples(PAIRS));
       const together = await check.evaluate(samples);
       assert.equal(together.pieces.length, 1);

@@ -7,11 +7,16 @@ import type { Engine } from '../../src/engine/types.ts';
 
 export const SMALL_MODEL = 'smollm2-135m';
 
+const engines: Engine[] = [];
+after(async () => {
+  for (const engine of engines) await engine.close();
+});
+
 /** An engine on a model of the catalogue, closed at the end of the test's file. In this process unless options say otherwise. */
 export async function openReal(name = SMALL_MODEL, options: Partial<EngineOptions> = {}): Promise<Engine> {
   const { path } = await resolveModel(name);
   const engine = await openEngine({ modelPath: path, contextSize: 2048, inProcess: true, ...options });
-  after(() => engine.close());
+  engines.push(engine);
   return engine;
 }
 

@@ -24,10 +24,9 @@ const factsIn = (text: string) => [...text.matchAll(/The (\w+) is (\w+)\./g)];
 
 /** Makes a pair of every "The <subject> is <value>." that it reads. */
 export function extractFacts(request: GenerateRequest): string {
-  const pairs = factsIn(partOf(request)).map(([fact, subject, output]) => ({
-    fact,
-    instruction: `What is the ${subject}?`,
+  const pairs = factsIn(partOf(request)).map(([, subject, output]) => ({
     output,
+    instruction: `What is the ${subject}?`,
   }));
   return JSON.stringify({ pairs });
 }

@@ -1,0 +1,74 @@
+/** Guarded writes on a real model: facts are recalled with an empty context, and a write that harms is undone. */
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+import { complete, type Engine } from '../../src/engine/types.ts';
+import { recalls } from '../../src/memory/recall.ts';
+import { getRecipe } from '../../src/memory/recipe.ts';
+import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types.ts';
+import { writePairs } from '../../src/memory/write.ts';
+import { openReal } from '../support/real-model.ts';
+
+const pair = (instruction: string, output: string, turn: number): Pair => ({
+  id: `p${turn}`,
+  instruction,
+  output,
+  source: output,
+  turn,
+  origin: 'user',
+});
+const PAIRS = [
+  pair("What is the name of Marta's boat?", "Marta's boat is called Blue Heron.", 0),
+  pair('Which port does the staging server listen on?', 'The staging server listens on port 8417.', 1),
+  pair('What is the dog of the neighbours called?', 'The dog is called Biscuit.', 2),
+  pair('Who repaired the clock in the hall?', 'The clock was repaired by Mr Ferreira.', 3),
+];
+const MORE = [pair('Where are the spare keys?', 'The spare keys are in the green tin.', 4)];
+
+let engine: Engine;
+let state: MemoryState;
+before(async () => {
+  engine = await openReal();
+  state = emptyMemory(engine.model.fingerprint);
+});
+
+const ask = async (question: string) =>
+  (await complete(engine, { prompt: [{ role: 'user', content: question }], maxTokens: 24 })).text;
+const recalled = async (pairs: readonly Pair[]) => {
+  let n = 0;
+  for (const p of pairs) if (recalls(await ask(p.instruction), p)) n++;
+  return n;
+};
+
+describe('a write with the default recipe', () => {
+  it('is recalled afterwards and not before', async () => {
+    assert.equal(await recalled(PAIRS), 0);
+    const written = await writePairs(engine, state, PAIRS, getRecipe('default'));
+    assert.equal(written.record.verdict, 'committed', written.record.reason);
+    assert.ok(written.record.loss.at(-1)! < written.record.loss[0]! / 3);
+    state = written.state;
+    const n = await recalled(PAIRS);
+    assert.equal(n, written.record.recalled);
+    assert.ok(n >= 3, `${n} of ${PAIRS.length}`);
+    assert.match(await ask('What is the capital of France?'), /Paris|Marseillaise/);
+  });
+
+  it('that diverges is refused, and the weights are what they were', async () => {
+    const probe = { prompt: [{ role: 'user', content: PAIRS[0]!.instruction }] as const, answer: PAIRS[0]!.output };
+    const before = { ...(await engine.score(probe)), texts: await Promise.all(PAIRS.map((p) => ask(p.instruction))) };
+    const absurd = { ...getRecipe('default'), optimizer: { kind: 'adamw', lr: 10 } } as const;
+    const { record, state: after } = await writePairs(engine, state, MORE, absurd);
+    assert.equal(record.verdict, 'refused');
+    assert.ok(record.reason);
+    assert.equal(after.weights, state.weights);
+    assert.deepEqual(
+      after.writes.map((w) => w.verdict),
+      ['committed', 'refused'],
+    );
+    assert.deepEqual(await Promise.all(PAIRS.map((p) => ask(p.instruction))), before.texts);
+    const { logProbs } = await engine.score(probe);
+    // The layout of the KV cache, in F16, is another one: the bits are not the same.
+    logProbs.forEach((x, i) => {
+      assert.ok(Math.abs(x - before.logProbs[i]!) < 0.05, `${x} is not ${before.logProbs[i]}`);
+    });
+  });
+});
