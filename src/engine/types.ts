@@ -182,7 +182,10 @@ export interface TrainRequest {
   readonly epochs: number;
   /** Samples a step, in the order given. Default 16. */
   readonly batch?: number;
-  /** Stop once the mean loss of every one of the first `samples` samples is below `loss`. */
+  /**
+   * Stop once no answer token of the first `samples` samples has a loss of `loss` or more. Below ln 2 every token is the most probable one,
+   * so that greedy decoding says the answer; a mean would hide the few tokens that carry the fact.
+   */
   readonly stop?: { readonly samples: number; readonly loss: number };
   readonly signal?: AbortSignal;
 }

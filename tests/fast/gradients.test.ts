@@ -33,14 +33,14 @@ class Check {
   async evaluate(samples: readonly PreparedSample[]) {
     const pieces = this.trainer.pack(samples);
     try {
-      const { loss, gradNorm, sampleLosses } = await this.trainer.gradient(pieces);
+      const { loss, gradNorm, worstTokens } = await this.trainer.gradient(pieces);
       const gradient: Gradient = new Map();
       for (const slot of this.trainer.state.slots.values()) {
         const values = new Float32Array(slot.source.outputs * slot.R);
         this.#top.native.tensorGet(slot.gradient!, values, 0, values.byteLength);
         gradient.set(slot.name, values);
       }
-      return { loss, gradNorm, sampleLosses, gradient, pieces: pieces.map(({ batch }) => batch.prefix) };
+      return { loss, gradNorm, worstTokens, gradient, pieces: pieces.map(({ batch }) => batch.prefix) };
     } finally {
       for (const { batch, first } of pieces) {
         batch.free();
@@ -111,7 +111,7 @@ describe('the gradient of B agrees with finite differences', () => {
 
 /** Weighted means of what each sample gives alone. */
 async function separately(check: Check, samples: readonly PreparedSample[]) {
-  const losses: number[] = [];
+  const worstTokens: number[] = [];
   const mean: Map<string, Float64Array> = new Map();
   let loss = 0;
   let total = 0;
@@ -119,7 +119,7 @@ async function separately(check: Check, samples: readonly PreparedSample[]) {
     const one = await check.evaluate([sample]);
     assert.deepEqual(one.pieces, [0]);
     const weight = sample.weight * (sample.tokens.length - sample.promptLength);
-    losses.push(one.loss);
+    worstTokens.push(...one.worstTokens);
     loss += weight * one.loss;
     total += weight;
     for (const [name, values] of one.gradient) {
@@ -136,7 +136,7 @@ async function separately(check: Check, samples: readonly PreparedSample[]) {
       sum.map((x) => x / total),
     );
   }
-  return { losses, loss: loss / total, gradient: mean };
+  return { worstTokens, loss: loss / total, gradient: mean };
 }
 
 describe('packing', () => {
@@ -172,7 +172,7 @@ describe('packing', () => {
   ) {
     const alone = await separately(check, samples);
     assert.ok(Math.abs(together.loss / alone.loss - 1) < 1e-5, `${together.loss} is not ${alone.loss}`);
-    assert.ok(relativeDeviation(together.sampleLosses, alone.losses) < 1e-5);
+    assert.ok(relativeDeviation(together.worstTokens, alone.worstTokens) < 1e-5);
     let squares = 0;
     for (const [name, values] of alone.gradient) {
       assert.ok(relativeDeviation(together.gradient.get(name)!, values) < 1e-4, name);

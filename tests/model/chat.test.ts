@@ -19,13 +19,9 @@ for (const where of ['in this process', 'in a child process']) {
     });
 
     it('says greedily what the peer library says', async () => {
-      const answers = await Promise.all(
-        chats.map(async ({ messages }) => (await complete(engine, { prompt: messages, maxTokens: 24 })).text),
-      );
-      assert.deepEqual(
-        answers,
-        chats.map((chat) => chat.text),
-      );
+      // One after the other, as it was asked there: a batch of several goes through other kernels, which round differently.
+      for (const { messages, text } of chats)
+        assert.equal((await complete(engine, { prompt: messages, maxTokens: 24 })).text, text);
     });
 
     it('renders the chat template that it says it on', async () => {

@@ -19,8 +19,8 @@ interface Piece {
 export interface GradientResult {
   readonly loss: number;
   readonly gradNorm: number;
-  /** Mean loss per answer token of each sample, in order. */
-  readonly sampleLosses: readonly number[];
+  /** Loss of the worst answer token of each sample, in order. */
+  readonly worstTokens: readonly number[];
 }
 
 const yieldToEvents = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -78,20 +78,20 @@ export class Trainer {
   async gradient(pieces: readonly Piece[], signal?: AbortSignal): Promise<GradientResult> {
     let loss = 0;
     let squares = 0;
-    const sampleLosses: number[] = [];
+    const worstTokens: number[] = [];
     const total = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
     for (const [i, piece] of pieces.entries()) {
       throwIfAborted(signal);
       const result = this.#gradientOf(piece, i > 0);
       loss += result.loss / total;
       squares = result.squares;
-      sampleLosses.push(...result.sampleLosses);
+      worstTokens.push(...result.worstTokens);
       await yieldToEvents();
     }
-    return { loss, gradNorm: Math.sqrt(squares), sampleLosses };
+    return { loss, gradNorm: Math.sqrt(squares), worstTokens };
   }
 
-  #gradientOf({ batch, first }: Piece, accumulate: boolean): { loss: number; squares: number; sampleLosses: number[] } {
+  #gradientOf({ batch, first }: Piece, accumulate: boolean): { loss: number; squares: number; worstTokens: number[] } {
     const top = this.#top;
     const f = top.native;
     const tape = new Tape(f);
@@ -121,14 +121,11 @@ export class Trainer {
     });
     let loss = 0;
     for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]!;
-    const sums: { loss: number; rows: number }[] = [];
+    const worstTokens: number[] = [];
     batch.rowSample.forEach((sample, i) => {
-      sums[sample] ??= { loss: 0, rows: 0 };
-      sums[sample].loss -= rows[i]!;
-      sums[sample].rows++;
+      worstTokens[sample] = Math.max(worstTokens[sample] ?? 0, -rows[i]!);
     });
-    const sampleLosses = sums.map((s) => s.loss / s.rows);
-    return { loss, sampleLosses, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+    return { loss, worstTokens, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
   /** One optimiser step along the gradient in the state. */
@@ -197,7 +194,7 @@ export async function train(
       for (const [b, pieces] of batches.entries()) {
         const start = performance.now();
         throwIfAborted(signal);
-        const { loss, gradNorm, sampleLosses } = await trainer.gradient(pieces, signal);
+        const { loss, gradNorm, worstTokens } = await trainer.gradient(pieces, signal);
         if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
           throw new TmemError(
             'failed',
@@ -208,7 +205,7 @@ export async function train(
         last = loss;
         steps.push({ loss, gradNorm });
         onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });
-        losses.splice(b * batch, sampleLosses.length, ...sampleLosses);
+        losses.splice(b * batch, worstTokens.length, ...worstTokens);
       }
       epochResults.push({ loss: last, ms: performance.now() - epochStart });
     }
