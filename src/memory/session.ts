@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
 import { writeError, writeFileAtomic } from '../engine/files.ts';
-import { tmemHome } from '../engine/models/context.ts';
+import { tmemHome } from '../engine/home.ts';
 import type { ModelInfo } from '../engine/types.ts';
 import { getWeights, putWeights } from './store/blobs.ts';
 import { acquireLock, type Lock } from './store/lock.ts';

@@ -34,7 +34,9 @@ export function register(program: Command, io: CliIo): void {
 
 async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
   const os = await import('node:os');
-  const { listModels, tmemHome } = await import('../../engine/models/store.ts');
+  const { tmemHome } = await import('../../engine/home.ts');
+  const { nativeLibraries } = await import('../../engine/libraries.ts');
+  const { listModels } = await import('../../engine/models/store.ts');
   const problems: string[] = [];
   const node = process.versions.node;
   if (Number.parseInt(node, 10) < OLDEST_NODE)
@@ -63,38 +65,6 @@ async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
     problems,
   };
   io.result(report, () => describe(report));
-}
-
-async function nativeLibraries(problems: string[]) {
-  const { candidatePackages, installedLibraries, LLAMA_RELEASE, requireLibraries } = await import(
-    '../../engine/native/platform.ts'
-  );
-  const attempt = async (action: () => unknown) => {
-    try {
-      return await action();
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
-      return undefined;
-    }
-  };
-  const installed = installedLibraries();
-  await attempt(requireLibraries);
-  const release = await attempt(async () => {
-    if (installed.length === 0) return undefined;
-    const { loadNative } = await import('../../engine/native/library.ts');
-    return loadNative().version();
-  });
-  return {
-    needed: LLAMA_RELEASE,
-    found: release ?? null,
-    installed: installed.map(({ packageName, backend }) => ({ package: packageName, backend })),
-    /** GPU variants that could be installed beside it. */
-    available: candidatePackages()
-      .filter(
-        (candidate) => candidate.backend !== 'cpu' && !installed.some((lib) => lib.packageName === candidate.name),
-      )
-      .map((candidate) => candidate.name),
-  };
 }
 
 /** Linux names its instruction sets; elsewhere the model of the CPU has to do. */
@@ -139,7 +109,7 @@ interface Report {
   readonly node: string;
   readonly cpu: { readonly model: string; readonly threads: number; readonly features: readonly string[] };
   readonly memory: { readonly total: number; readonly available: number };
-  readonly libraries: Awaited<ReturnType<typeof nativeLibraries>>;
+  readonly libraries: Awaited<ReturnType<typeof import('../../engine/libraries.ts').nativeLibraries>>;
   readonly home: string;
   readonly models: readonly { readonly name: string; readonly bytes: number }[];
   readonly fit?: Awaited<ReturnType<typeof memoryFit>>;

@@ -42,15 +42,6 @@ export function checkInterrupted({ signal }: Pick<PullContext, 'signal'>): void 
     });
 }
 
-/** The folder of everything that tmem keeps: `TMEM_HOME`, by default the user's cache folder of the system. */
-export function tmemHome(env: Environment = process.env): string {
-  if (env.TMEM_HOME) return resolve(env.TMEM_HOME);
-  if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, 'tmem');
-  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'tmem');
-  if (process.platform === 'win32') return join(env.LOCALAPPDATA || join(homedir(), 'AppData', 'Local'), 'tmem');
-  return join(homedir(), '.cache', 'tmem');
-}
-
 const WINDOW_MS = 5000;
 const REPORT_MS = 100;
 

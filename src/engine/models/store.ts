@@ -3,15 +3,16 @@ import { rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { TmemError } from '../errors.ts';
 import { readGguf } from '../gguf/reader.ts';
+import { tmemHome } from '../home.ts';
 import { type CatalogueEntry, catalogue, catalogueEntry } from './catalogue.ts';
-import { checkInterrupted, type Environment, type PullContext, SourceError, tmemHome } from './context.ts';
+import { checkInterrupted, type Environment, type PullContext, SourceError } from './context.ts';
 import { fetchFromHub, findCached, type HubReference, parseHubUri } from './hub.ts';
 import { announcedHash, cachedRepos, HubRepoCache } from './hub-cache.ts';
 import { withLock } from './lock.ts';
 import { remember, type Verified, verify } from './verify.ts';
 import { fetchFromWheels } from './wheels.ts';
 
-export { describeProgress, type PullProgress, tmemHome } from './context.ts';
+export { describeProgress, type PullProgress } from './context.ts';
 
 export interface ResolveOptions extends Partial<PullContext> {
   /** Only what is on this machine. */

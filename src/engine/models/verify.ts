@@ -5,7 +5,8 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { TmemError } from '../errors.ts';
 import { writeFileAtomic } from '../files.ts';
-import { checkInterrupted, Meter, type PullContext, tmemHome } from './context.ts';
+import { tmemHome } from '../home.ts';
+import { checkInterrupted, Meter, type PullContext } from './context.ts';
 
 const Verified = z.strictObject({
   path: z.string(),
