@@ -15,9 +15,9 @@ import type { TopLayers } from './top-layers.ts';
 
 const MAX_TOKENS = 512;
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
-const MAX_SAMPLE_ROWS = 400;
-const MAX_ORDINARY_ROWS = 1000;
-const MAX_EARLIER_ROWS = 500;
+const MAX_SAMPLE_ROWS = 240;
+const MAX_ORDINARY_ROWS = 800;
+const MAX_EARLIER_ROWS = 400;
 
 export interface KeyOptions {
   readonly samples: readonly PreparedSample[];
