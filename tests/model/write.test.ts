@@ -39,19 +39,36 @@ const recalled = async (pairs: readonly Pair[]) => {
   return n;
 };
 
+/** Neither trained on nor among the gate's. */
+const CONTROLS = ['How many months are in a year?', 'Is ice hot or cold?', 'What colour is the sky?'];
+/** What the memory takes from the base model's own answer, in nats a token. */
+async function nats(question: string): Promise<number> {
+  const prompt = [{ role: 'user', content: question }] as const;
+  const { text: answer } = await complete(engine, { prompt, maxTokens: 12, fastWeights: false });
+  const mean = async (fastWeights: boolean) => {
+    const { logProbs } = await engine.score({ prompt, answer, fastWeights });
+    return logProbs.reduce((a, b) => a + b) / logProbs.length;
+  };
+  return (await mean(false)) - (await mean(true));
+}
+
 describe('a write with the default recipe', () => {
   it('is recalled afterwards and not before', async () => {
     assert.equal(await recalled(PAIRS), 0);
     const written = await writePairs(engine, state, PAIRS, getRecipe('default'));
     assert.equal(written.record.verdict, 'committed', written.record.reason);
     const { loss } = written.record;
-    assert.ok(loss.at(-1)! < loss[0]! / 2, loss.join(' '));
-    console.log(loss.join(' '), written.record.recalled);
+    // Of the pairs and of the anchors beside them, whose loss hardly falls; training ends once the pairs are learned.
+    assert.ok(loss.length >= 3 && loss.length < getRecipe('default').epochs, `${loss.length} steps`);
+    assert.ok(loss.at(-1)! < loss[0]!);
     state = written.state;
     const n = await recalled(PAIRS);
     assert.equal(n, written.record.recalled);
     assert.ok(n >= 3, `${n} of ${PAIRS.length}`);
-    assert.match(await ask('What is the capital of France?'), /Paris|Marseillaise/);
+    for (const question of CONTROLS) {
+      const lost = await nats(question);
+      assert.ok(lost < 1, `"${question}": its own answer lost ${lost} nats a token`);
+    }
   });
 
   it('that diverges is refused, and the weights are what they were', async () => {

@@ -123,7 +123,12 @@ export class Decoder {
     });
   }
 
-  /** Resolves when nothing is running or waiting. */
+  /** Whether anything is running or waiting. */
+  get busy(): boolean {
+    return this.#looping;
+  }
+
+  /** Resolves when nothing is running or waiting; by the time the caller goes on, something may be again: see `busy`. */
   idle(): Promise<void> {
     return this.#looping ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
   }

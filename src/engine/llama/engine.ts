@@ -280,7 +280,8 @@ export class LlamaEngine implements Engine {
         file = path.join(this.#scratch, `delta-${++this.#adapterCount}.gguf`);
         await writeAdapterGguf(file, weights, this.model);
       }
-      await this.#decoder.idle();
+      // A generation may begin between the end of the others and this line: it took the old version, so it is waited for too.
+      while (this.#decoder.busy) await this.#decoder.idle();
       // Freeing an adapter that is still set is a use after free: unset, free, load, in this order.
       f.setAdapters(this.#decoder.context, [], 0, new Float32Array(0));
       this.#decoder.invalidateVersion();
@@ -302,7 +303,7 @@ export class LlamaEngine implements Engine {
     if (this.#closed) return;
     this.#closed = true;
     await this.#serial.catch(() => {});
-    await this.#decoder.idle();
+    while (this.#decoder.busy) await this.#decoder.idle();
     this.#decoder.free();
     this.#candidates.free();
     if (this.#adapter) this.#llama.native.adapterFree(this.#adapter.handle);
