@@ -4,7 +4,6 @@ import path from 'node:path';
 import { readAdapterGguf, writeAdapterGguf } from '../adapter/gguf.ts';
 import { checkFastWeights } from '../adapter/weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
-import { readGguf } from '../gguf/reader.ts';
 import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
@@ -61,7 +60,6 @@ export class LlamaEngine implements Engine {
   #candidates: Candidates;
   #threads: number;
   #scratch: string;
-  #shapes: Map<string, readonly number[]>;
   #version = BASE_VERSION;
   #adapter: { version: number; handle: Adapter } | undefined;
   #adapterCount = 0;
@@ -94,7 +92,6 @@ export class LlamaEngine implements Engine {
     this.#candidates = new Candidates(this.#llama.vocabularySize);
     this.model = { ...this.#llama.info, contextSize };
     this.#scratch = mkdtempSync(path.join(os.tmpdir(), 'tmem-'));
-    this.#shapes = new Map(readGguf(options.modelPath).tensors.map((t) => [t.name, t.shape]));
   }
 
   async tokenize(text: string, options: { readonly plain?: boolean } = {}): Promise<Token[]> {
@@ -276,7 +273,7 @@ export class LlamaEngine implements Engine {
       const f = this.#llama.native;
       let file: string | undefined;
       if (weights) {
-        checkFastWeights(weights, 'The fast weights', { shape: (name) => this.#shapes.get(name) });
+        checkFastWeights(weights, 'The fast weights', { shape: (name) => this.#llama.shapes.get(name) });
         file = path.join(this.#scratch, `delta-${++this.#adapterCount}.gguf`);
         await writeAdapterGguf(file, weights, this.model);
       }
@@ -380,7 +377,7 @@ export class LlamaEngine implements Engine {
   async #cachedSvd(top: TopLayers, rank: number, layers: number, seed: number): Promise<FastWeights> {
     const folder = path.join(tmemHome(), 'initialisation');
     const file = path.join(folder, `svd-${this.model.fingerprint.slice(0, 16)}-r${rank}-k${layers}.gguf`);
-    const base = { ...this.model, shape: (name: string) => this.#shapes.get(name) };
+    const base = { ...this.model, shape: (name: string) => this.#llama.shapes.get(name) };
     try {
       return await readAdapterGguf(file, base);
     } catch {

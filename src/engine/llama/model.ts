@@ -14,6 +14,8 @@ export class LlamaModel {
   readonly template: ChatTemplate;
   readonly info: Omit<ModelInfo, 'contextSize'>;
   readonly vocabularySize: number;
+  /** Shapes of the model's tensors in ggml order, by name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
   #addBos: boolean;
   #bos: number;
   #tokenBuffer = new Int32Array(1 << 14);
@@ -23,6 +25,7 @@ export class LlamaModel {
   constructor(modelPath: string) {
     // Our own reader refuses malformed files first: llama.cpp may end the process on them.
     const gguf = readGguf(modelPath);
+    this.shapes = new Map(gguf.tensors.map((t) => [t.name, t.shape]));
     const f = loadNative();
     this.native = f;
     const handle = f.modelLoad(modelPath, f.modelDefaultParams());
@@ -49,26 +52,12 @@ export class LlamaModel {
   tokenize(text: string, options: { plain?: boolean; bos?: boolean } = {}): Token[] {
     const f = this.native;
     const bytes = new TextEncoder().encode(text);
-    let n = f.tokenize(
-      this.vocab,
-      bytes,
-      bytes.length,
-      this.#tokenBuffer,
-      this.#tokenBuffer.length,
-      false,
-      !options.plain,
-    );
+    const fill = (into: Int32Array) =>
+      f.tokenize(this.vocab, bytes, bytes.length, into, into.length, false, !options.plain);
+    let n = fill(this.#tokenBuffer);
     if (n < 0) {
       this.#tokenBuffer = new Int32Array(-n);
-      n = f.tokenize(
-        this.vocab,
-        bytes,
-        bytes.length,
-        this.#tokenBuffer,
-        this.#tokenBuffer.length,
-        false,
-        !options.plain,
-      );
+      n = fill(this.#tokenBuffer);
     }
     const tokens = Array.from(this.#tokenBuffer.subarray(0, n)) as Token[];
     if (options.bos && this.#addBos && tokens[0] !== this.#bos) tokens.unshift(this.#bos as Token);
