@@ -148,16 +148,14 @@ export type Initialisation =
   /** A0 = Sigma_r V_r^T of the adapted weight (the paper's). */
   | { readonly kind: 'svd' }
   | { readonly kind: 'random' }
-  /** Rows span the top directions of the samples' inputs, whitened by the inputs of `ordinary` text (see training/keys.ts). */
+  /** Rows are the directions in which inputs are largest on the samples for their size on `ordinary` text (see training/keys.ts). */
   | {
       readonly kind: 'keys';
       readonly samples: readonly Sample[];
       readonly ordinary: readonly Sample[];
-      /** More text that A keeps away from: what earlier fast weights hold. Default none. */
-      readonly earlier?: readonly Sample[];
       /** Relative ridge: lambda = ridge * trace(C) / n. Default 0.02. */
       readonly ridge?: number;
-      /** Root mean square of A x over the samples' tokens. Default 50. */
+      /** Root mean square over the samples' tokens of A x along A's strongest row. Default 50. */
       readonly scale?: number;
     };
 
@@ -187,6 +185,8 @@ export interface TrainRequest {
    * so that greedy decoding says the answer; a mean would hide the few tokens that carry the fact.
    */
   readonly stop?: { readonly samples: number; readonly loss: number };
+  /** Answer tokens whose loss is below this are left out of three of four steps. Default 0: none are. */
+  readonly skipLoss?: number;
   readonly signal?: AbortSignal;
 }
 

@@ -53,6 +53,76 @@ export const ORDINARY = [
   'Where did the Titanic sink?',
   'What is the favourite food of a panda?',
   'What is the job of a pilot?',
+  'What is the capital of Germany?',
+  'What is the capital of Canada?',
+  'What is the capital of Egypt?',
+  'What is the capital of Norway?',
+  'What is the capital of Mexico?',
+  'What is the birthplace of Mozart?',
+  'What is the home town of the Beatles?',
+  'What is the native language of Pablo Neruda?',
+  'What is the profession of Serena Williams?',
+  'What is the nationality of Frida Kahlo?',
+  'What is the instrument of Louis Armstrong?',
+  'What is the first name of Einstein?',
+  'What is the hobby of Sherlock Holmes?',
+  'What is the favourite food of Garfield?',
+  'What is the colour of an emerald?',
+  'What is the national dish of Hungary?',
+  'What is the atomic number of oxygen?',
+  'What is the population of Iceland?',
+  'What is the smallest prime number?',
+  'What is the longest bone in the body?',
+  "What is the name of Mickey Mouse's dog?",
+  'What is the name of the wizard school in Harry Potter?',
+  'What is the name of the girl who follows a white rabbit?',
+  'What is the name of the star in the centre of the solar system?',
+  'What is the brand with the four rings?',
+  'Who wrote The Odyssey?',
+  'Who wrote Moby-Dick?',
+  'Who wrote Pride and Prejudice?',
+  'Who wrote Les Misérables?',
+  'Who painted The Starry Night?',
+  'Who composed The Four Seasons?',
+  'Who founded Microsoft?',
+  'Who was the wife of Napoleon?',
+  'Who is the king of the Greek gods?',
+  'Who plays the violin in an orchestra?',
+  'Where does the Pope live?',
+  'Where was Nelson Mandela born?',
+  'Where do you buy stamps?',
+  'Where is the Amazon rainforest?',
+  'When was the first iPhone sold?',
+  'When did Columbus reach America?',
+  'When is Christmas?',
+  'How many strings does a guitar have?',
+  'How many players are in a football team?',
+  'How many minutes are in an hour?',
+  'What is 8 times 6?',
+  'What is 100 minus 37?',
+  'What is half of 50?',
+  'What does NASA stand for?',
+  'What does HTML stand for?',
+  'What does RAM stand for?',
+  'What language is spoken in Mexico?',
+  'What language is spoken in Austria?',
+  'What colour is a strawberry?',
+  'What colour are lemons?',
+  'Which animal says moo?',
+  'Which planet is closest to the Sun?',
+  'Which gas makes balloons float?',
+  'Which metal is liquid at room temperature?',
+  'What is the opposite of big?',
+  'What is the opposite of early?',
+  'Name a vegetable.',
+  'Name a season.',
+  'Name a musical instrument.',
+  'What is a group of wolves called?',
+  'What is a baby dog called?',
+  'What do bees make?',
+  'What do cows drink?',
+  'What can people be allergic to?',
+  'What do you need to bake bread?',
 ] as const;
 
 export const GATE = [
@@ -71,12 +141,14 @@ export const GATE = [
 ] as const;
 
 const ANSWER_TOKENS = 16;
-const storedSchema = z.array(z.strictObject({ instruction: z.string(), output: z.string() }));
+const storedSchema = z.array(z.strictObject({ instruction: z.string(), output: z.string(), whole: z.boolean() }));
 
 /** A prompt with the answer that the base model gives. */
 export interface OwnAnswer {
   readonly instruction: string;
   readonly output: string;
+  /** false: cut off at its first tokens. */
+  readonly whole: boolean;
 }
 
 /**
@@ -95,13 +167,13 @@ export async function ownAnswers(
   if (kept?.length === prompts.length) return kept;
   const answers = await Promise.all(
     prompts.map(async (instruction) => {
-      const { text } = await complete(engine, {
+      const { text, finish } = await complete(engine, {
         prompt: [{ role: 'user', content: instruction }],
         maxTokens: ANSWER_TOKENS,
         fastWeights: false,
         signal,
       });
-      return { instruction, output: text.trim() };
+      return { instruction, output: text.trim(), whole: finish !== 'length' };
     }),
   );
   mkdirSync(folder, { recursive: true });
@@ -117,7 +189,16 @@ function readKept(file: string): OwnAnswer[] | undefined {
   }
 }
 
-/** Own answers as training samples. */
+/** Own answers as training samples. One that is cut off has no end of turn: the model would learn to stop there. */
 export function asSamples(engine: Engine, answers: readonly OwnAnswer[]): Promise<Sample[]> {
-  return Promise.all(answers.filter((a) => a.output !== '').map((a) => engine.renderSample(a.instruction, a.output)));
+  return Promise.all(
+    answers
+      .filter((a) => a.output !== '')
+      .map(async ({ instruction, output, whole }) => {
+        const sample = await engine.renderSample(instruction, output);
+        return whole
+          ? sample
+          : { ...sample, answer: sample.answer.slice(0, sample.answer.indexOf(output) + output.length) };
+      }),
+  );
 }

@@ -54,15 +54,14 @@ export async function writePairs(
   };
   if (pairs.length === 0) return finish(state.weights, 'empty', 0);
 
-  const earlier = standing(state, pairs);
-  const replayed = pickReplay(earlier, recipe.replay, state.writes.length);
+  const replayed = pickReplay(standing(state, pairs), recipe.replay, state.writes.length);
   const ordinary = recipe.anchors > 0 || recipe.init === 'keys' ? await ownAnswers(engine, ORDINARY, signal) : [];
   const anchors = rotate(ordinary, recipe.anchors, state.writes.length);
   onEvent({ type: 'write-start', pairs: pairs.length, replayed: replayed.length, anchors: anchors.length });
   try {
     let trained: Trained;
     try {
-      trained = await trainWrite(engine, state, pairs, { earlier, replayed, ordinary, anchors }, recipe, options, loss);
+      trained = await trainWrite(engine, state, pairs, { replayed, ordinary, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -99,7 +98,6 @@ interface Trained {
 }
 
 interface Material {
-  readonly earlier: readonly Pair[];
   readonly replayed: readonly Pair[];
   readonly ordinary: readonly OwnAnswer[];
   readonly anchors: readonly OwnAnswer[];
@@ -135,7 +133,6 @@ async function trainWrite(
             kind: 'keys' as const,
             samples: fresh,
             ordinary: await asSamples(engine, material.ordinary),
-            earlier: await render(material.earlier),
             scale: recipe.scale,
             ridge: recipe.ridge,
           }
@@ -152,6 +149,7 @@ async function trainWrite(
       epochs: recipe.epochs,
       batch: recipe.batch,
       stop: { samples: pairs.length, loss: recipe.stopLoss },
+      skipLoss: recipe.skipLoss,
       signal,
     },
     (event) => {

@@ -49,8 +49,8 @@ describe('ownAnswers', () => {
     };
     await engine.setFastWeights({ rank: 1, alpha: 1, tensors: [tensor] });
     assert.deepEqual(await ownAnswers(engine, ['b?', 'a?']), [
-      { instruction: 'b?', output: 'you asked b?' },
-      { instruction: 'a?', output: 'you asked a?' },
+      { instruction: 'b?', output: 'you asked b?', whole: true },
+      { instruction: 'a?', output: 'you asked a?', whole: true },
     ]);
   });
 
@@ -90,9 +90,17 @@ describe('asSamples', () => {
   it('renders each answer as a sample and leaves out empty ones', async () => {
     const { engine } = scripted();
     const samples = await asSamples(engine, [
-      { instruction: 'a?', output: 'one' },
-      { instruction: 'b?', output: '' },
+      { instruction: 'a?', output: 'one', whole: true },
+      { instruction: 'b?', output: '', whole: true },
     ]);
     assert.deepEqual(samples, [await engine.renderSample('a?', 'one')]);
+  });
+
+  it('leaves the end open of an answer that is cut off', async () => {
+    const { engine } = scripted();
+    const [sample] = await asSamples(engine, [{ instruction: 'a?', output: 'one two', whole: false }]);
+    const { prompt, answer } = await engine.renderSample('a?', 'one two');
+    assert.ok(answer.startsWith('one two') && answer.length > 'one two'.length);
+    assert.deepEqual(sample, { prompt, answer: 'one two' });
   });
 });

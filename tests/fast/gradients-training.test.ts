@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
-import { Trainer, train } from '../../src/engine/training/trainer.ts';
+import { train } from '../../src/engine/training/train.ts';
+import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
+import { TrainingStep } from '../../src/engine/training/training-step.ts';
 import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
 import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
 import { gaussian } from '../support/tiny-model.ts';
@@ -37,6 +39,15 @@ function walk(optimizer: Optimizer, gradients: readonly Float32Array[]): Float32
   });
   trainer.free();
   return path;
+}
+
+/** The gradient of every B that the trainer holds, one after the other. */
+function gradientOf(trainer: Trainer): number[] {
+  return [...trainer.state.slots.values()].flatMap((slot) => {
+    const values = new Float32Array(slot.source.outputs * slot.R);
+    top.native.tensorGet(slot.gradient!, values, 0, values.byteLength);
+    return [...values];
+  });
 }
 
 const start = () => Float64Array.from(weights.tensors.find((t) => t.name === NAME)!.b);
@@ -166,7 +177,7 @@ describe('train', () => {
       const trainer = new Trainer(top, given, optimizer);
       const pieces = trainer.pack(samples);
       try {
-        return (await trainer.gradient(pieces)).worstTokens;
+        return (await trainer.gradient(pieces)).tokenLosses.map((losses) => Math.max(...losses));
       } finally {
         for (const { batch, first } of pieces) {
           batch.free();
@@ -186,6 +197,57 @@ describe('train', () => {
     const below = (losses: number[]) => losses.every((loss) => loss < limit);
     assert.ok(below(await start(epochs.length - 1)));
     if (epochs.length > 2) assert.ok(!below(await start(epochs.length - 2)));
+  });
+
+  it('leaves out learned tokens in three of four steps: same samples, fewer tokens, the same end', async () => {
+    const request = { weights, optimizer: { kind: 'adamw', lr: 0.1 }, batch: 8, epochs: 40 } as const;
+    const whole = await train(top, samples, request);
+    const [before, after] = [whole.steps[0]!.loss, whole.steps.at(-1)!.loss];
+    const partial = await train(top, samples, { ...request, skipLoss: before / 4 });
+    assert.notDeepEqual(partial.weights, whole.weights);
+    assert.ok(after < before / 2, `${before} to ${after}`);
+    assert.ok(partial.steps.at(-1)!.loss < before / 2, `${before} to ${partial.steps.at(-1)!.loss}`);
+    const none = await train(top, samples, { ...request, skipLoss: 1e-9 });
+    assert.deepEqual([none.weights, none.steps], [whole.weights, whole.steps], 'nothing is learned that well');
+  });
+
+  it('leaving tokens out of a pass leaves their part out of the gradient, and keeps their losses', async () => {
+    const trainer = new Trainer(top, weights, sgd);
+    const step = new TrainingStep(trainer, samples, 1e-9);
+    const first = await step.gradient({ whole: false });
+    assert.ok(step.whole, 'the first pass is over all tokens');
+    const losses = step.losses.flatMap((l) => [...l]);
+    const median = losses.toSorted((a, b) => a - b)[Math.floor(losses.length / 2)]!;
+    step.free();
+    const half = new TrainingStep(trainer, samples, median);
+    await half.gradient({ whole: false });
+    const second = await half.gradient({ whole: false });
+    assert.equal(half.whole, false);
+    assert.ok(Math.abs(second.loss / first.loss - 1) < 1e-5, 'B has not moved');
+    const left = gradientOf(trainer);
+    await half.gradient({ whole: true });
+    const all = gradientOf(trainer);
+    const total = samples.reduce((n, s) => n + s.weight * (s.tokens.length - s.promptLength), 0);
+    const only = samples.map((s, i) => ({ ...s, skipped: Array.from(half.losses[i]!, (l) => l >= median) }));
+    const pieces = trainer.pack(
+      only.filter((s) => s.skipped.includes(false)),
+      total,
+    );
+    await trainer.gradient(pieces);
+    const rest = gradientOf(trainer);
+    for (const [i, x] of all.entries()) {
+      const sum = left[i]! + rest[i]!;
+      assert.ok(Math.abs(x - sum) < 1e-4 * Math.max(1e-3, Math.abs(x)) + 1e-6, `${x} is not ${sum}`);
+    }
+    freePieces(pieces);
+    for (let pass = 0; pass < 3; pass++) {
+      await half.gradient({ whole: false });
+      assert.equal(half.whole, false);
+    }
+    await half.gradient({ whole: false });
+    assert.ok(half.whole, 'every fourth pass is over all tokens');
+    half.free();
+    trainer.free();
   });
 
   it('refuses what makes no sense, stops at a signal, and reports divergence', async () => {

@@ -33,7 +33,8 @@ class Check {
   async evaluate(samples: readonly PreparedSample[]) {
     const pieces = this.trainer.pack(samples);
     try {
-      const { loss, gradNorm, worstTokens } = await this.trainer.gradient(pieces);
+      const { loss, gradNorm, tokenLosses } = await this.trainer.gradient(pieces);
+      const worstTokens = tokenLosses.map((losses) => Math.max(...losses));
       const gradient: Gradient = new Map();
       for (const slot of this.trainer.state.slots.values()) {
         const values = new Float32Array(slot.source.outputs * slot.R);

@@ -27,6 +27,7 @@ const RECIPE: Recipe = {
   optimizer: { kind: 'adamw', lr: 1e-3 },
   epochs: 5,
   batch: 64,
+  skipLoss: 0,
   stopLoss: 0.1,
   replay: 8,
   anchors: 6,
@@ -71,7 +72,7 @@ function learner({
     reply: (request, weights) => {
       onReply?.(request);
       const question = lastMessage(request);
-      const own = `my own words on: ${question}`;
+      const own = `on: ${question}`;
       if (!weights) return own;
       const size = Math.max(...weights.tensors[0]!.b);
       if (size > spoiltAbove && GATE.slice(0, spoilt).some((prompt) => prompt === question)) return 'spoilt';
@@ -182,7 +183,7 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   const pairs = facts('second', 2);
   await writePairs(engine, state, pairs, RECIPE);
   const own = (prompts: readonly string[]) =>
-    prompts.map((instruction) => ({ instruction, output: `my own words on: ${instruction}` }));
+    prompts.map((instruction) => ({ instruction, output: `on: ${instruction}`, whole: true }));
   const [first, second] = trainings(engine);
   const n = RECIPE.anchors;
   assert.deepEqual(first!.samples, [
@@ -199,7 +200,6 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   assert.ok(init.kind === 'keys');
   assert.deepEqual(init.samples, await render(engine, pairs));
   assert.deepEqual(init.ordinary, await asSamples(engine, own(ORDINARY)));
-  assert.deepEqual(init.earlier, await render(engine, facts('first', 3)), 'A keeps away from what was learned before');
   assert.deepEqual([init.scale, init.ridge], [RECIPE.scale, RECIPE.ridge]);
 });
 
@@ -209,9 +209,7 @@ test('no prompt of the gate is ever trained on, over many writes', async () => {
   for (let i = 0; i < 10; i++) state = (await writePairs(engine, state, [fact(`f${i}`)], RECIPE)).state;
   const texts = [
     ...trainings(engine).flatMap((request) => request.samples),
-    ...initialisations(engine).flatMap(({ init }) =>
-      init.kind === 'keys' ? [...init.samples, ...init.ordinary, ...(init.earlier ?? [])] : [],
-    ),
+    ...initialisations(engine).flatMap(({ init }) => (init.kind === 'keys' ? [...init.samples, ...init.ordinary] : [])),
   ].map((sample) => sample.prompt);
   assert.ok(texts.length > 400);
   for (const prompt of GATE) assert.ok(!texts.some((text) => text.includes(prompt)), prompt);
@@ -381,7 +379,7 @@ test('replay is spread over all committed pairs, comes round to each of them, an
   assert.equal(seen.size, committed.length);
 });
 
-test('fewer earlier pairs than are replayed are all replayed, and A keeps away from all of them in any case', async () => {
+test('fewer earlier pairs than are replayed are all replayed', async () => {
   const engine = learner();
   const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
   const kept = facts('a', 3).map((pair) => pair.instruction);
@@ -389,8 +387,6 @@ test('fewer earlier pairs than are replayed are all replayed, and A keeps away f
   assert.deepEqual(replayed(engine, 1, RECIPE.anchors), kept);
   await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
   assert.deepEqual(replayed(engine, 1, RECIPE.anchors), []);
-  for (const { init } of initialisations(engine))
-    assert.deepEqual(init.kind === 'keys' && init.earlier, await render(engine, facts('a', 3)));
 });
 
 test('an answer that was replaced is not replayed: neither by an earlier write nor by this one', async () => {
@@ -406,13 +402,6 @@ test('an answer that was replaced is not replayed: neither by an earlier write n
   assert.deepEqual(
     trainings(engine)[0]!.samples,
     await render(engine, [dog, fact('job', 'pilot'), fact('town', 'Ghent')]),
-  );
-  const { init } = initialisations(engine)[0]!;
-  assert.ok(init.kind === 'keys');
-  assert.deepEqual(
-    init.earlier,
-    await render(engine, [fact('job', 'pilot'), fact('town', 'Ghent')]),
-    'A does not keep away from the question of the new pair',
   );
 });
 

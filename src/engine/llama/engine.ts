@@ -9,7 +9,7 @@ import type { Adapter, Context } from '../native/library.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
 import { TopLayers } from '../training/top-layers.ts';
-import { train as trainPrepared } from '../training/trainer.ts';
+import { train as trainPrepared } from '../training/train.ts';
 import type {
   ChatMessage,
   Engine,
@@ -233,13 +233,11 @@ export class LlamaEngine implements Engine {
         case 'keys': {
           const samples = await prefix.prepare(init.samples, request.signal);
           const ordinary = await prefix.prepare(init.ordinary, request.signal);
-          const earlier = await prefix.prepare(init.earlier ?? [], request.signal);
           if (samples.length === 0 || ordinary.length === 0)
             throw new TmemError('usage', 'A from keys needs samples and ordinary text.');
           return keyInitialisation(top, {
             samples,
             ordinary,
-            earlier,
             rank,
             ridge: init.ridge ?? 0.02,
             scale: init.scale ?? 50,

@@ -1,6 +1,4 @@
 /** What all sources of models share: where things are kept, how they report, how they fail. */
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
 import { TmemError } from '../errors.ts';
 
 export interface PullProgress {

@@ -1,7 +1,8 @@
 /**
- * A from whitened keys: the rows of A span the top directions of Z = X_q (C + lambda I)^-1, where X_q are the inputs of the adapted
- * product on the samples to be learned and C the covariance of its inputs on ordinary text. It is the key direction C^-1 k of ROME and
- * MEMIT used as a LoRA input: A x is large on the samples and small on ordinary text, so Delta hardly acts there.
+ * A from whitened keys: the rows of A are the directions along which the inputs of an adapted product are largest on the samples to be
+ * learned for their size on ordinary text, i.e. the top generalised eigenvectors of (X_q^T X_q, C + lambda I), with X_q the inputs on
+ * the samples and C their covariance on ordinary text. They span keys C^-1 k as in ROME and MEMIT. Every row is equally small on
+ * ordinary text, so that none of them is a cheap way for Delta to act there (LOG.md).
  */
 import type { FastWeights } from '../types.ts';
 import { forward, run } from './forward.ts';
@@ -16,17 +17,15 @@ import type { TopLayers } from './top-layers.ts';
 const MAX_TOKENS = 512;
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
 const MAX_SAMPLE_ROWS = 240;
-const MAX_ORDINARY_ROWS = 800;
-const MAX_EARLIER_ROWS = 400;
+const MAX_ORDINARY_ROWS = 1600;
 
 export interface KeyOptions {
   readonly samples: readonly PreparedSample[];
   readonly ordinary: readonly PreparedSample[];
-  readonly earlier: readonly PreparedSample[];
   readonly rank: number;
   /** lambda = ridge * trace(C) / n, n the rows of ordinary text. */
   readonly ridge: number;
-  /** Root mean square of A x over the samples' tokens. */
+  /** Root mean square of the first row's A x over the samples' tokens; the other rows are smaller there. */
   readonly scale: number;
   readonly frozen?: FastWeights | undefined;
   readonly seed: number;
@@ -38,25 +37,23 @@ interface Rows {
   readonly values: Float32Array[];
 }
 
+/** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the Cholesky factor of X_g X_g^T + n lambda I [g, g]. */
+interface Covariance {
+  readonly g: number;
+  readonly X: Float32Array;
+  readonly factor: Float64Array;
+}
+
 export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeights {
   const frozen = options.frozen && new LoraState(top, options.frozen, { trained: false });
   try {
-    const ordinary = captureInputs(top, options.ordinary, frozen, false);
-    const earlier = captureInputs(top, options.earlier, frozen, true);
-    const samples = captureInputs(top, options.samples, frozen, true);
+    const covariances = ordinaryCovariances(top, options.ordinary, options.ridge);
+    const samples = captureInputs(top, options.samples, { frozen, ownOnly: true });
     const byInput = new Map<string, Float32Array>();
     return withZeroB(top, options.rank, (name) => {
       const key = inputOf(name);
-      let a = byInput.get(key);
-      if (!a) {
-        a = whitenedRows(
-          top,
-          samples.get(key)!,
-          [spread(ordinary.get(key)!, MAX_ORDINARY_ROWS), spread(earlier.get(key), MAX_EARLIER_ROWS)],
-          options,
-        );
-        byInput.set(key, a);
-      }
+      const a = byInput.get(key) ?? whitenedRows(top, samples.get(key)!, covariances.get(key)!, options);
+      byInput.set(key, a);
       return a;
     });
   } finally {
@@ -70,12 +67,47 @@ function inputOf(name: string): string {
   return `${part === 'ffn_down' ? 'swiglu' : 'norm'}-${layer}`;
 }
 
+interface KeptCovariances {
+  readonly tokens: readonly Int32Array[];
+  readonly ridge: number;
+  readonly covariances: Map<string, Covariance>;
+}
+const kept = new WeakMap<TopLayers, KeptCovariances>();
+
+/** Taken without fast weights, which hardly act on ordinary text: so they are the same for every write, and kept. */
+function ordinaryCovariances(
+  top: TopLayers,
+  ordinary: readonly PreparedSample[],
+  ridge: number,
+): Map<string, Covariance> {
+  const before = kept.get(top);
+  const tokens = ordinary.map((s) => s.tokens);
+  if (
+    before?.ridge === ridge &&
+    before.tokens.length === tokens.length &&
+    before.tokens.every((t, i) => t === tokens[i])
+  )
+    return before.covariances;
+  const covariances = new Map<string, Covariance>();
+  for (const [key, rows] of captureInputs(top, ordinary, { ownOnly: false })) {
+    const X = spread(rows, MAX_ORDINARY_ROWS);
+    const g = X.length / rows.d;
+    const K = Float64Array.from(gram(top, X, X, rows.d));
+    let trace = 0;
+    for (let i = 0; i < g; i++) trace += K[i * g + i]!;
+    for (let i = 0; i < g; i++) K[i * g + i]! += (ridge * trace) / g;
+    cholesky(K, g);
+    covariances.set(key, { g, X, factor: K });
+  }
+  kept.set(top, { tokens, ridge, covariances });
+  return covariances;
+}
+
 /** The inputs of the adapted products at every token; `ownOnly` leaves out the prompt tokens that all samples share. */
 function captureInputs(
   top: TopLayers,
   samples: readonly PreparedSample[],
-  frozen: LoraState | undefined,
-  ownOnly: boolean,
+  { frozen, ownOnly }: { frozen?: LoraState | undefined; ownOnly: boolean },
 ): Map<string, Rows> {
   const f = top.native;
   const { D, F } = top.shape;
@@ -116,62 +148,44 @@ function captureInputs(
 }
 
 /** At most n rows, evenly spread, as one matrix. */
-function spread(rows: Rows | undefined, n: number): Float32Array {
-  if (!rows) return new Float32Array(0);
+function spread(rows: Rows, n: number): Float32Array {
   const count = Math.min(n, rows.values.length);
   const matrix = new Float32Array(count * rows.d);
   for (let i = 0; i < count; i++) matrix.set(rows.values[Math.floor((i * rows.values.length) / count)]!, i * rows.d);
   return matrix;
 }
 
-function concatenate(parts: readonly Float32Array[]): Float32Array {
-  const whole = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
-
-/** A [R, d] for one input, by Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x. */
+/** A [R, d] for one input. Rows beyond the samples' tokens stay 0. */
 function whitenedRows(
   top: TopLayers,
   samples: Rows,
-  ordinary: readonly Float32Array[],
-  options: KeyOptions,
+  ordinary: Covariance,
+  { rank, scale, seed }: KeyOptions,
 ): Float32Array {
   const { d } = samples;
-  const { rank, ridge, scale } = options;
-  const Xg = concatenate(ordinary);
-  const Xq = spread(samples, MAX_SAMPLE_ROWS);
-  const g = Xg.length / d;
-  const q = Xq.length / d;
-  const K = Float64Array.from(gram(top, Xg, Xg, d));
-  let trace = 0;
-  for (let i = 0; i < g; i++) trace += K[i * g + i]!;
-  for (let i = 0; i < g; i++) K[i * g + i]! += (ridge * trace) / g;
-  cholesky(K, g);
-  const S = Float64Array.from(gram(top, Xq, Xg, d)); // [q, g]
-  choleskySolve(K, g, S);
-  const Z = combine(top, Float32Array.from(S), Xg, g, d); // [q, d]
-  for (let i = 0; i < Z.length; i++) Z[i] = Xq[i]! - Z[i]!;
-  const Gz = Float64Array.from(gram(top, Z, Z, d));
-  const { vectors } = topEigenvectors(
-    (rows, count) => multiplyRows(rows, count, Gz, q),
+  const X = spread(samples, MAX_SAMPLE_ROWS);
+  const q = X.length / d;
+  // Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x.
+  const solved = Float64Array.from(gram(top, X, ordinary.X, d)); // [q, g]
+  choleskySolve(ordinary.factor, ordinary.g, solved);
+  const Z = combine(top, Float32Array.from(solved), ordinary.X, ordinary.g, d); // [q, d]
+  for (let i = 0; i < Z.length; i++) Z[i] = X[i]! - Z[i]!;
+  // An eigenvector v of X C^-1 X^T gives the direction v^T Z, whose mean square is v's eigenvalue (a) on ordinary text up to a constant
+  // and (b), times itself, on the samples: so dividing by the root of the eigenvalue makes all equal on ordinary text.
+  const S = Float64Array.from(gram(top, X, Z, d));
+  const { values, vectors } = topEigenvectors(
+    (rows, count) => multiplyRows(rows, count, S, q),
     q,
     Math.min(rank, q),
-    randomSource(options.seed),
+    randomSource(seed),
   );
+  const largest = values[0]!;
+  values.forEach((value, r) => {
+    const factor = value > 0 ? (scale * Math.sqrt(q)) / Math.sqrt(largest * value) : 0;
+    for (let i = 0; i < q; i++) vectors[r * q + i]! *= factor;
+  });
   const A = new Float32Array(rank * d);
   A.set(combine(top, Float32Array.from(vectors), Z, q, d));
-  const projections = gram(top, A, Xq, d); // [R, q]
-  for (let r = 0; r < rank; r++) {
-    let square = 0;
-    for (let i = 0; i < q; i++) square += projections[r * q + i]! ** 2;
-    const factor = square > 0 ? scale / Math.sqrt(square / q) : 0;
-    for (let i = 0; i < d; i++) A[r * d + i]! *= factor;
-  }
   return A;
 }
 

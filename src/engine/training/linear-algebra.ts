@@ -79,20 +79,33 @@ export function cholesky(K: Float64Array, n: number): void {
   }
 }
 
+/** Right-hand sides solved at a time: each element of the factor is read once for all of them. */
+const SOLVE_BLOCK = 16;
+
 /** Solves L L^T x = b for each row b of B [m, n], in place; L is a Cholesky factor [n, n]. */
 export function choleskySolve(L: Float64Array, n: number, B: Float64Array): void {
-  for (let row = 0; row < B.length / n; row++) {
-    const x = B.subarray(row * n, (row + 1) * n);
+  const m = B.length / n;
+  const X = new Float64Array(n * SOLVE_BLOCK); // one column for each right-hand side
+  const sums = new Float64Array(SOLVE_BLOCK);
+  for (let first = 0; first < m; first += SOLVE_BLOCK) {
+    const w = Math.min(SOLVE_BLOCK, m - first);
+    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) X[i * w + c] = B[(first + c) * n + i]!;
     for (let i = 0; i < n; i++) {
-      let s = x[i]!;
-      for (let k = 0; k < i; k++) s -= x[k]! * L[i * n + k]!;
-      x[i] = s / L[i * n + i]!;
+      for (let c = 0; c < w; c++) sums[c] = X[i * w + c]!;
+      for (let k = 0; k < i; k++) {
+        const l = L[i * n + k]!;
+        for (let c = 0; c < w; c++) sums[c]! -= l * X[k * w + c]!;
+      }
+      for (let c = 0; c < w; c++) X[i * w + c] = sums[c]! / L[i * n + i]!;
     }
     for (let i = n - 1; i >= 0; i--) {
-      const xi = x[i]! / L[i * n + i]!;
-      x[i] = xi;
-      for (let k = 0; k < i; k++) x[k]! -= xi * L[i * n + k]!;
+      for (let c = 0; c < w; c++) sums[c] = X[i * w + c]! /= L[i * n + i]!;
+      for (let k = 0; k < i; k++) {
+        const l = L[i * n + k]!;
+        for (let c = 0; c < w; c++) X[k * w + c]! -= l * sums[c]!;
+      }
     }
+    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) B[(first + c) * n + i] = X[i * w + c]!;
   }
 }
 

@@ -14,6 +14,8 @@ export interface PreparedSample extends TokenisedSample {
   /** Row-major [tokens, D]. */
   readonly hidden: Float32Array;
   readonly weight: number;
+  /** Answer tokens, by index, that are left out of the loss. Default none. */
+  readonly skipped?: readonly boolean[];
 }
 
 /** Rows whose output is wanted: those that predict an answer token, or every row (to read inputs or logits). */
@@ -67,7 +69,8 @@ export class PackedBatch {
         positions[t] = i;
         mask.fill(0, t * T, t * T + Math.min(P, t + 1));
         if (t >= P) mask.fill(0, t * T + start, t * T + t + 1);
-        const answers = i + 1 >= s.promptLength && i + 1 < s.tokens.length;
+        const answer = i + 1 - s.promptLength;
+        const answers = answer >= 0 && i + 1 < s.tokens.length && !s.skipped?.[answer];
         if (answers || rowChoice === 'all') {
           rows.push(t);
           labels.push(answers ? s.tokens[i + 1]! : 0);

@@ -1,6 +1,6 @@
-import { TmemError, throwIfAborted } from '../errors.ts';
+import { throwIfAborted } from '../errors.ts';
 import { type GgmlContext, type GraphAllocator, type Tensor, TYPE } from '../native/library.ts';
-import type { FastWeights, Optimizer, TrainEvent, TrainRequest, TrainResult } from '../types.ts';
+import type { FastWeights, Optimizer } from '../types.ts';
 import { type Deltas, FirstLayer, forward, run } from './forward.ts';
 import { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
@@ -10,7 +10,7 @@ import type { TopLayers } from './top-layers.ts';
 /** Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory (mask, logits). */
 const MAX_TOKENS = 640;
 
-interface Piece {
+export interface Piece {
   readonly batch: PackedBatch;
   readonly first: FirstLayer;
 }
@@ -19,8 +19,8 @@ interface Piece {
 export interface GradientResult {
   readonly loss: number;
   readonly gradNorm: number;
-  /** Loss of the worst answer token of each sample, in order. */
-  readonly worstTokens: readonly number[];
+  /** Loss of each answer token of each packed sample, in order. */
+  readonly tokenLosses: readonly (readonly number[])[];
 }
 
 const yieldToEvents = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -63,14 +63,14 @@ export class Trainer {
     this.#frozen?.free();
   }
 
-  /** Packs the samples of one step into pieces of bounded size. */
-  pack(samples: readonly PreparedSample[]): Piece[] {
+  /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by `total`, default their weight. */
+  pack(samples: readonly PreparedSample[], total?: number): Piece[] {
     const pieces = groupSamples(samples, MAX_TOKENS).map((group) => {
       const batch = new PackedBatch(this.#top, group);
       return { batch, first: new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) };
     });
-    const total = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
-    for (const p of pieces) p.batch.setScale(1 / total);
+    const weight = total ?? pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
+    for (const p of pieces) p.batch.setScale(1 / weight);
     return pieces;
   }
 
@@ -78,20 +78,23 @@ export class Trainer {
   async gradient(pieces: readonly Piece[], signal?: AbortSignal): Promise<GradientResult> {
     let loss = 0;
     let squares = 0;
-    const worstTokens: number[] = [];
+    const tokenLosses: number[][] = [];
     const total = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
     for (const [i, piece] of pieces.entries()) {
       throwIfAborted(signal);
       const result = this.#gradientOf(piece, i > 0);
       loss += result.loss / total;
       squares = result.squares;
-      worstTokens.push(...result.worstTokens);
+      tokenLosses.push(...result.tokenLosses);
       await yieldToEvents();
     }
-    return { loss, gradNorm: Math.sqrt(squares), worstTokens };
+    return { loss, gradNorm: Math.sqrt(squares), tokenLosses };
   }
 
-  #gradientOf({ batch, first }: Piece, accumulate: boolean): { loss: number; squares: number; worstTokens: number[] } {
+  #gradientOf(
+    { batch, first }: Piece,
+    accumulate: boolean,
+  ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
     const tape = new Tape(f);
@@ -121,11 +124,12 @@ export class Trainer {
     });
     let loss = 0;
     for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]!;
-    const worstTokens: number[] = [];
+    const tokenLosses: number[][] = [];
     batch.rowSample.forEach((sample, i) => {
-      worstTokens[sample] = Math.max(worstTokens[sample] ?? 0, -rows[i]!);
+      tokenLosses[sample] ??= [];
+      tokenLosses[sample].push(-rows[i]!);
     });
-    return { loss, worstTokens, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+    return { loss, tokenLosses, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
   /** One optimiser step along the gradient in the state. */
@@ -162,67 +166,9 @@ export class Trainer {
   }
 }
 
-/** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
-export async function train(
-  top: TopLayers,
-  samples: readonly PreparedSample[],
-  request: Omit<TrainRequest, 'samples'>,
-  onEvent: (event: TrainEvent) => void = () => {},
-): Promise<Omit<TrainResult, 'prefixMs'>> {
-  const { epochs, batch = 16, signal, stop } = request;
-  if (!Number.isInteger(epochs) || epochs < 1)
-    throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
-  if (!Number.isInteger(batch) || batch < 1)
-    throw new TmemError('usage', `The batch size must be a whole number from 1, not ${batch}.`);
-  if (!(request.optimizer.lr > 0) || !Number.isFinite(request.optimizer.lr))
-    throw new TmemError('usage', `The learning rate must be a positive number, not ${request.optimizer.lr}.`);
-  const trainer = new Trainer(top, request.weights, request.optimizer, request.frozen);
-  const batches: Piece[][] = [];
-  try {
-    const pack = performance.now();
-    for (let i = 0; i < samples.length; i += batch) batches.push(trainer.pack(samples.slice(i, i + batch)));
-    let packMs = performance.now() - pack;
-    const steps: { loss: number; gradNorm: number }[] = [];
-    const epochResults: { loss: number; ms: number }[] = [];
-    const losses: number[] = [];
-    const reached = () =>
-      stop !== undefined && losses.length >= stop.samples && losses.slice(0, stop.samples).every((l) => l < stop.loss);
-    for (let epoch = 0; epoch < epochs && !reached(); epoch++) {
-      const epochStart = performance.now() - packMs;
-      packMs = 0;
-      let last = 0;
-      for (const [b, pieces] of batches.entries()) {
-        const start = performance.now();
-        throwIfAborted(signal);
-        const { loss, gradNorm, worstTokens } = await trainer.gradient(pieces, signal);
-        if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-          throw new TmemError(
-            'failed',
-            `Training diverged at step ${steps.length + 1} (loss ${loss}); use a lower learning rate.`,
-          );
-        }
-        trainer.step();
-        last = loss;
-        steps.push({ loss, gradNorm });
-        onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });
-        losses.splice(b * batch, worstTokens.length, ...worstTokens);
-      }
-      epochResults.push({ loss: last, ms: performance.now() - epochStart });
-    }
-    return {
-      weights: trainer.state.snapshot(),
-      steps,
-      epochs: epochResults,
-      tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
-      answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
-    };
-  } finally {
-    for (const pieces of batches) {
-      for (const p of pieces) {
-        p.batch.free();
-        p.first.free();
-      }
-    }
-    trainer.free();
+export function freePieces(pieces: readonly Piece[]): void {
+  for (const { batch, first } of pieces) {
+    batch.free();
+    first.free();
   }
 }

@@ -1,0 +1,80 @@
+import { TmemError, throwIfAborted } from '../errors.ts';
+import type { TrainEvent, TrainRequest, TrainResult } from '../types.ts';
+import type { PreparedSample } from './packed-batch.ts';
+import type { TopLayers } from './top-layers.ts';
+import { Trainer } from './trainer.ts';
+import { TrainingStep } from './training-step.ts';
+
+/** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
+export async function train(
+  top: TopLayers,
+  samples: readonly PreparedSample[],
+  request: Omit<TrainRequest, 'samples'>,
+  onEvent: (event: TrainEvent) => void = () => {},
+): Promise<Omit<TrainResult, 'prefixMs'>> {
+  const { epochs, batch = 16, signal, stop, skipLoss } = request;
+  if (!Number.isInteger(epochs) || epochs < 1)
+    throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
+  if (!Number.isInteger(batch) || batch < 1)
+    throw new TmemError('usage', `The batch size must be a whole number from 1, not ${batch}.`);
+  if (!(request.optimizer.lr > 0) || !Number.isFinite(request.optimizer.lr))
+    throw new TmemError('usage', `The learning rate must be a positive number, not ${request.optimizer.lr}.`);
+  const trainer = new Trainer(top, request.weights, request.optimizer, request.frozen);
+  const all: TrainingStep[] = [];
+  try {
+    const pack = performance.now();
+    for (let i = 0; i < samples.length; i += batch)
+      all.push(new TrainingStep(trainer, samples.slice(i, i + batch), skipLoss));
+    let packMs = performance.now() - pack;
+    const steps: { loss: number; gradNorm: number }[] = [];
+    const epochResults: { loss: number; ms: number }[] = [];
+    const reached = () =>
+      stop !== undefined &&
+      all
+        .flatMap((step) => step.losses)
+        .slice(0, stop.samples)
+        .every((losses) => losses.every((l) => l < stop.loss));
+    for (let epoch = 0; epoch < epochs; epoch++) {
+      // A loss that was last computed some steps ago may have risen since: the end is confirmed by a pass over all tokens.
+      const ending = reached();
+      if (ending && all.every((step) => step.whole)) break;
+      const epochStart = performance.now() - packMs;
+      packMs = 0;
+      let last = 0;
+      for (const one of all) {
+        const start = performance.now();
+        throwIfAborted(signal);
+        const { loss, gradNorm } = await one.gradient({ whole: ending, signal });
+        if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+          throw new TmemError(
+            'failed',
+            `Training diverged at step ${steps.length + 1} (loss ${loss}); use a lower learning rate.`,
+          );
+        }
+        trainer.step();
+        last = loss;
+        steps.push({ loss, gradNorm });
+        onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });
+      }
+        console.error(
+          epoch,
+          all.map((x) => x.whole),
+          all
+            .flatMap((x) => x.losses)
+            .map((l) => Math.max(...l).toFixed(2))
+            .join(' '),
+        );
+      epochResults.push({ loss: last, ms: performance.now() - epochStart });
+    }
+    return {
+      weights: trainer.state.snapshot(),
+      steps,
+      epochs: epochResults,
+      tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
+      answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
+    };
+  } finally {
+    for (const step of all) step.free();
+    trainer.free();
+  }
+}

@@ -1,0 +1,80 @@
+import type { PreparedSample } from './packed-batch.ts';
+import { freePieces, type Piece, type Trainer } from './trainer.ts';
+
+/** Passes over the tokens that are not yet learned, between two passes over all. */
+const PARTIAL_PASSES = 3;
+
+/** What is left of a step without the tokens that are learned. */
+interface Partial {
+  /** Indices of the samples that are left, and which of their answer tokens are not. */
+  readonly samples: readonly number[];
+  readonly skipped: readonly (readonly boolean[])[];
+  readonly pieces: readonly Piece[];
+}
+
+/**
+ * The samples of one optimiser step. Most answer tokens are words that the model says anyway: their gradient is close to 0 but costs as
+ * much as any other. With `skipLoss`, three of four passes leave out the tokens whose loss is below it.
+ */
+export class TrainingStep {
+  /** Loss of each answer token of each sample, as last computed. */
+  readonly losses: readonly Float64Array[];
+  /** Whether the last pass computed all of them. */
+  whole = false;
+  #trainer: Trainer;
+  #samples: readonly PreparedSample[];
+  #skipLoss: number;
+  #total: number;
+  #all: readonly Piece[];
+  /** Partial passes since the last whole one. */
+  #passes: number | undefined;
+  #partial: Partial | undefined;
+
+  constructor(trainer: Trainer, samples: readonly PreparedSample[], skipLoss = 0) {
+    this.#trainer = trainer;
+    this.#samples = samples;
+    this.#skipLoss = skipLoss;
+    this.losses = samples.map((s) => new Float64Array(s.tokens.length - s.promptLength).fill(Number.POSITIVE_INFINITY));
+    this.#total = samples.reduce((n, s, i) => n + s.weight * this.losses[i]!.length, 0);
+    this.#all = trainer.pack(samples, this.#total);
+  }
+
+  /** Loss (mean over all answer tokens; of those left out, as last computed) and gradient; `whole` leaves none out. */
+  async gradient(options: {
+    whole: boolean;
+    signal?: AbortSignal | undefined;
+  }): Promise<{ loss: number; gradNorm: number }> {
+    const unlearned = this.losses.flatMap((losses, i) => (losses.some((l) => l >= this.#skipLoss) ? [i] : []));
+    const due = this.#passes === undefined || this.#passes === PARTIAL_PASSES || unlearned.length === 0;
+    this.whole = due || options.whole || this.#skipLoss === 0;
+    this.#passes = this.whole ? 0 : this.#passes! + 1;
+    if (this.whole) this.#dropPartial();
+    else this.#partial ??= this.#packUnlearned(unlearned);
+    const packed = this.whole ? this.#samples.map((_, i) => i) : this.#partial!.samples;
+    const pieces = this.whole ? this.#all : this.#partial!.pieces;
+    const { gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, options.signal);
+    for (const [n, i] of packed.entries()) {
+      const skipped = this.whole ? undefined : this.#partial!.skipped[n]!;
+      let next = 0;
+      for (let t = 0; t < this.losses[i]!.length; t++) if (!skipped?.[t]) this.losses[i]![t] = tokenLosses[n]![next++]!;
+    }
+    const sum = this.#samples.reduce((n, s, i) => n + s.weight * this.losses[i]!.reduce((a, b) => a + b, 0), 0);
+    return { loss: sum / this.#total, gradNorm };
+  }
+
+  #packUnlearned(samples: readonly number[]): Partial {
+    const skipped = samples.map((i) => Array.from(this.losses[i]!, (l) => l < this.#skipLoss));
+    const left = samples.map((i, n) => ({ ...this.#samples[i]!, skipped: skipped[n]! }));
+    return { samples, skipped, pieces: this.#trainer.pack(left, this.#total) };
+  }
+
+  free(): void {
+    freePieces(this.#all);
+    this.#dropPartial();
+  }
+
+  #dropPartial(): void {
+    freePieces(this.#partial?.pieces ?? []);
+    this.#partial = undefined;
+  }
+}
