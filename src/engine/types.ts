@@ -187,6 +187,11 @@ export interface TrainRequest {
   readonly stop?: { readonly samples: number; readonly loss: number };
   /** Answer tokens whose loss is below this are left out of three of four steps. Default 0: none are. */
   readonly skipLoss?: number;
+  /**
+   * Text on which the trained Delta is to do as little as it can: half of `strength` times the mean square of B A x over its tokens, of
+   * every adapted product, is added to what is minimised (not to the losses that are reported).
+   */
+  readonly still?: { readonly samples: readonly Sample[]; readonly strength: number } | undefined;
   readonly signal?: AbortSignal;
 }
 

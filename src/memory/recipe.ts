@@ -21,6 +21,8 @@ export interface Recipe {
   readonly skipLoss: number;
   /** Earlier pairs trained beside the new ones. */
   readonly replay: number;
+  /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
+  readonly still: number;
   /** Ordinary prompts with the model's own answers trained beside the pairs. */
   readonly anchors: number;
   /** Whether a write that harms the model, or teaches nothing, is rolled back. */
@@ -43,7 +45,8 @@ const RECIPES: readonly Recipe[] = [
     batch: 64,
     stopLoss: 0.4,
     skipLoss: 0.05,
-    replay: 16,
+    replay: 8,
+    still: 3e-3,
     anchors: 2,
     gate: true,
     scale: 50,
@@ -61,6 +64,7 @@ const RECIPES: readonly Recipe[] = [
     stopLoss: 0,
     skipLoss: 0,
     replay: 0,
+    still: 0,
     anchors: 0,
     gate: false,
   },

@@ -1,6 +1,7 @@
 /** Optimisers against steps computed by hand, and what one call of `train` does with its request. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { captureInputs, inputOf } from '../../src/engine/training/inputs.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { train } from '../../src/engine/training/train.ts';
@@ -8,6 +9,7 @@ import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
 import { TrainingStep } from '../../src/engine/training/training-step.ts';
 import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
 import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+import { dot } from '../support/finite-differences.ts';
 import { gaussian } from '../support/tiny-model.ts';
 
 const NAME = 'blk.2.ffn_gate.weight';
@@ -113,6 +115,24 @@ describe('optimisers', () => {
       start().map((x, i) => x - 0.01 * Math.sign(gradients[0]![i]!)),
     );
   });
+
+  it('a penalty P on B adds B P to the gradient', () => {
+    const R = 2;
+    const P = Float32Array.of(3, 0.5, 0.5, 1);
+    const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 0.1 }, undefined, new Map([[NAME, P]]));
+    const slot = trainer.state.slots.get(NAME)!;
+    top.native.tensorSet(slot.gradient!, gradients[0]!, 0, gradients[0]!.byteLength);
+    trainer.step();
+    const found = trainer.state.snapshot().tensors.find((t) => t.name === NAME)!.b;
+    trainer.free();
+    const b = start();
+    const expected = b.map((x, at) => {
+      const [o, r] = [Math.floor(at / R), at % R];
+      const pull = b[o * R]! * P[r]! + b[o * R + 1]! * P[R + r]!;
+      return x - 0.1 * (gradients[0]![at]! + pull);
+    });
+    close(found, expected);
+  });
 });
 
 describe('train', () => {
@@ -209,6 +229,26 @@ describe('train', () => {
     assert.ok(partial.steps.at(-1)!.loss < before / 2, `${before} to ${partial.steps.at(-1)!.loss}`);
     const none = await train(top, samples, { ...request, skipLoss: 1e-9 });
     assert.deepEqual([none.weights, none.steps], [whole.weights, whole.steps], 'nothing is learned that well');
+  });
+
+  it('keeps Delta from acting on what is to stay still', async () => {
+    const still = samples.slice(2);
+    const request = { weights, optimizer: { kind: 'adamw', lr: 0.02 }, epochs: 20 } as const;
+    const action = (given: FastWeights) => {
+      const inputs = captureInputs(top, still, { ownOnly: true });
+      return given.tensors.reduce((sum, { name, a, b, inputs: d, outputs }) => {
+        const R = given.rank;
+        for (const x of inputs.get(inputOf(name))!.values) {
+          const ax = Array.from({ length: R }, (_, r) => dot(a.subarray(r * d, (r + 1) * d), x));
+          for (let o = 0; o < outputs; o++) sum += dot(b.subarray(o * R, (o + 1) * R), ax) ** 2;
+        }
+        return sum;
+      }, 0);
+    };
+    const free = await train(top, samples.slice(0, 2), request);
+    const held = await train(top, samples.slice(0, 2), { ...request, still: { samples: still, strength: 10 } });
+    assert.ok(action(held.weights) < action(free.weights) / 4, `${action(held.weights)}, ${action(free.weights)}`);
+    assert.ok(held.steps.at(-1)!.loss < held.steps[0]!.loss);
   });
 
   it('leaving tokens out of a pass leaves their part out of the gradient, and keeps their losses', async () => {

@@ -28,6 +28,7 @@ const RECIPE: Recipe = {
   epochs: 5,
   batch: 64,
   skipLoss: 0,
+  still: 0,
   stopLoss: 0.1,
   replay: 8,
   anchors: 6,

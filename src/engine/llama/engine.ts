@@ -255,6 +255,10 @@ export class LlamaEngine implements Engine {
       const { top, prefix } = this.#trainingFor(this.#layersOf(request.weights, request.frozen));
       const start = performance.now();
       const samples = await prefix.prepare(request.samples, request.signal);
+      const still = request.still && {
+        samples: await prefix.prepare(request.still.samples, request.signal),
+        strength: request.still.strength,
+      };
       const prefixMs = performance.now() - start;
       onEvent({
         type: 'prefix',
@@ -262,7 +266,7 @@ export class LlamaEngine implements Engine {
         tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
         answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
       });
-      return { ...(await trainPrepared(top, samples, request, onEvent)), prefixMs };
+      return { ...(await trainPrepared(top, samples, { ...request, still }, onEvent)), prefixMs };
     });
   }
 

@@ -5,16 +5,14 @@
  * ordinary text, so that none of them is a cheap way for Delta to act there (LOG.md).
  */
 import type { FastWeights } from '../types.ts';
-import { forward, run } from './forward.ts';
 import { withZeroB } from './initialise.ts';
+import { captureInputs, inputOf, type Rows, spread } from './inputs.ts';
 import { cholesky, choleskySolve, combine, gram, topEigenvectors } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
-import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
+import type { PreparedSample } from './packed-batch.ts';
 import { randomSource } from './random.ts';
-import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
-const MAX_TOKENS = 512;
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
 const MAX_SAMPLE_ROWS = 240;
 const MAX_ORDINARY_ROWS = 1600;
@@ -29,12 +27,6 @@ export interface KeyOptions {
   readonly scale: number;
   readonly frozen?: FastWeights | undefined;
   readonly seed: number;
-}
-
-/** Inputs of one adapted product: rows of d values. */
-interface Rows {
-  readonly d: number;
-  readonly values: Float32Array[];
 }
 
 /** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the Cholesky factor of X_g X_g^T + n lambda I [g, g]. */
@@ -59,12 +51,6 @@ export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeig
   } finally {
     frozen?.free();
   }
-}
-
-/** Gate and up share their input. */
-function inputOf(name: string): string {
-  const [, layer, part] = name.split('.');
-  return `${part === 'ffn_down' ? 'swiglu' : 'norm'}-${layer}`;
 }
 
 interface KeptCovariances {
@@ -101,58 +87,6 @@ function ordinaryCovariances(
   }
   kept.set(top, { tokens, ridge, covariances });
   return covariances;
-}
-
-/** The inputs of the adapted products at every token; `ownOnly` leaves out the prompt tokens that all samples share. */
-function captureInputs(
-  top: TopLayers,
-  samples: readonly PreparedSample[],
-  { frozen, ownOnly }: { frozen?: LoraState | undefined; ownOnly: boolean },
-): Map<string, Rows> {
-  const f = top.native;
-  const { D, F } = top.shape;
-  const found = new Map<string, Rows>();
-  const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
-  try {
-    for (const group of groupSamples(samples, MAX_TOKENS)) {
-      const batch = new PackedBatch(top, group, 'all');
-      const tape = new Tape(f);
-      const { keys } = forward(tape, top, { frozen }, batch);
-      for (const k of keys) {
-        for (const t of [k.norm, k.swiglu]) f.setOutput(t);
-        f.expand(tape.graph, k.swiglu);
-      }
-      run(top, tape, allocator, {
-        after: () => {
-          for (const k of keys) {
-            for (const [kind, tensor, d] of [
-              ['norm', k.norm, D],
-              ['swiglu', k.swiglu, F],
-            ] as const) {
-              const all = new Float32Array(batch.T * d);
-              f.tensorGet(tensor, all, 0, all.byteLength);
-              const rows = found.get(`${kind}-${k.layer}`) ?? { d, values: [] };
-              found.set(`${kind}-${k.layer}`, rows);
-              for (let t = ownOnly ? batch.prefix : 0; t < batch.T; t++)
-                rows.values.push(all.subarray(t * d, (t + 1) * d));
-            }
-          }
-        },
-      });
-      batch.free();
-    }
-  } finally {
-    f.allocatorFree(allocator);
-  }
-  return found;
-}
-
-/** At most n rows, evenly spread, as one matrix. */
-function spread(rows: Rows, n: number): Float32Array {
-  const count = Math.min(n, rows.values.length);
-  const matrix = new Float32Array(count * rows.d);
-  for (let i = 0; i < count; i++) matrix.set(rows.values[Math.floor((i * rows.values.length) / count)]!, i * rows.d);
-  return matrix;
 }
 
 /** A [R, d] for one input. Rows beyond the samples' tokens stay 0. */

@@ -1,25 +1,66 @@
 import { TmemError, throwIfAborted } from '../errors.ts';
 import type { TrainEvent, TrainRequest, TrainResult } from '../types.ts';
+import { captureInputs, inputOf, spread } from './inputs.ts';
+import { gram } from './linear-algebra.ts';
+import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
 import { Trainer } from './trainer.ts';
 import { TrainingStep } from './training-step.ts';
 
+/** Tokens of `still` samples that are used at the most. */
+const MAX_STILL_ROWS = 1200;
+
+export interface Still {
+  readonly samples: readonly PreparedSample[];
+  readonly strength: number;
+}
+
+/** By product, strength times the mean of (A x)(A x)^T [R, R] over the tokens x. */
+function penalties(
+  top: TopLayers,
+  { samples, strength }: Still,
+  { weights, frozen }: Pick<TrainRequest, 'weights' | 'frozen'>,
+): Map<string, Float32Array> {
+  if (samples.length === 0) return new Map();
+  const state = frozen && new LoraState(top, frozen, { trained: false });
+  try {
+    const inputs = captureInputs(top, samples, { frozen: state, ownOnly: true });
+    return new Map(
+      weights.tensors.map(({ name, a }) => {
+        const rows = inputs.get(inputOf(name))!;
+        const X = spread(rows, MAX_STILL_ROWS);
+        const n = X.length / rows.d;
+        const ax = gram(top, a, X, rows.d); // [R, n]
+        return [name, gram(top, ax, ax, n).map((x) => (x * strength) / n)];
+      }),
+    );
+  } finally {
+    state?.free();
+  }
+}
+
 /** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
 export async function train(
   top: TopLayers,
   samples: readonly PreparedSample[],
-  request: Omit<TrainRequest, 'samples'>,
+  request: Omit<TrainRequest, 'samples' | 'still'> & { readonly still?: Still | undefined },
   onEvent: (event: TrainEvent) => void = () => {},
 ): Promise<Omit<TrainResult, 'prefixMs'>> {
-  const { epochs, batch = 16, signal, stop, skipLoss } = request;
+  const { epochs, batch = 16, signal, stop, skipLoss, still } = request;
   if (!Number.isInteger(epochs) || epochs < 1)
     throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
   if (!Number.isInteger(batch) || batch < 1)
     throw new TmemError('usage', `The batch size must be a whole number from 1, not ${batch}.`);
   if (!(request.optimizer.lr > 0) || !Number.isFinite(request.optimizer.lr))
     throw new TmemError('usage', `The learning rate must be a positive number, not ${request.optimizer.lr}.`);
-  const trainer = new Trainer(top, request.weights, request.optimizer, request.frozen);
+  const trainer = new Trainer(
+    top,
+    request.weights,
+    request.optimizer,
+    request.frozen,
+    still && penalties(top, still, request),
+  );
   const all: TrainingStep[] = [];
   try {
     const pack = performance.now();
@@ -56,14 +97,6 @@ export async function train(
         steps.push({ loss, gradNorm });
         onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });
       }
-        console.error(
-          epoch,
-          all.map((x) => x.whole),
-          all
-            .flatMap((x) => x.losses)
-            .map((l) => Math.max(...l).toFixed(2))
-            .join(' '),
-        );
       epochResults.push({ loss: last, ms: performance.now() - epochStart });
     }
     return {

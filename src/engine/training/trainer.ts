@@ -38,10 +38,18 @@ export class Trainer {
   #optimizerContext: GgmlContext;
   #optimizerBuffer;
   #optimizerParams: Tensor;
+  #penalties = new Map<string, Tensor>();
   #optimizer: Optimizer;
   #step = 0;
 
-  constructor(top: TopLayers, weights: FastWeights, optimizer: Optimizer, frozen?: FastWeights) {
+  /** `penalties`: by product, P [R, R] of a term 1/2 tr(B P B^T) that is added to what is minimised. */
+  constructor(
+    top: TopLayers,
+    weights: FastWeights,
+    optimizer: Optimizer,
+    frozen?: FastWeights,
+    penalties: ReadonlyMap<string, Float32Array> = new Map(),
+  ) {
     this.#top = top;
     this.#optimizer = optimizer;
     const f = top.native;
@@ -49,9 +57,12 @@ export class Trainer {
     this.#frozen = frozen && new LoraState(top, frozen, { trained: false });
     this.#deltas = { trained: this.state, frozen: this.#frozen };
     this.#allocator = f.allocatorNew(f.defaultBufferType(top.backend));
-    this.#optimizerContext = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
+    this.#optimizerContext = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
     this.#optimizerParams = f.new1(this.#optimizerContext, TYPE.F32, optimizer.kind === 'sgd' ? 2 : 7);
+    for (const name of penalties.keys())
+      this.#penalties.set(name, f.new2(this.#optimizerContext, TYPE.F32, weights.rank, weights.rank));
     this.#optimizerBuffer = f.allocateContext(this.#optimizerContext, top.backend)!;
+    for (const [name, P] of penalties) f.tensorSet(this.#penalties.get(name)!, P, 0, P.byteLength);
   }
 
   free(): void {
@@ -155,11 +166,13 @@ export class Trainer {
     const tape = new Tape(f);
     for (const slot of this.state.slots.values()) {
       f.setParam(slot.b);
+      const P = this.#penalties.get(slot.name);
+      const gradient = P ? f.add(tape.c, slot.gradient!, f.mulMat(tape.c, P, slot.b)) : slot.gradient!;
       f.expand(
         tape.graph,
         o.kind === 'sgd'
-          ? f.stepSgd(tape.c, slot.b, slot.gradient!, this.#optimizerParams)
-          : f.stepAdamW(tape.c, slot.b, slot.gradient!, slot.m!, slot.v!, this.#optimizerParams),
+          ? f.stepSgd(tape.c, slot.b, gradient, this.#optimizerParams)
+          : f.stepAdamW(tape.c, slot.b, gradient, slot.m!, slot.v!, this.#optimizerParams),
       );
     }
     run(top, tape, this.#allocator);
