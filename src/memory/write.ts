@@ -15,8 +15,6 @@ import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
 const LEAST_RECALL = 0.25;
-/** Earlier pairs whose inputs a write is kept from: bounds the memory that they take. */
-const MAX_STILL = 64;
 /** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
 const BACK_OFF = [1, 0.8, 0.6];
 
@@ -57,15 +55,14 @@ export async function writePairs(
   if (pairs.length === 0) return finish(state.weights, 'empty', 0);
 
   const earlier = standing(state, pairs);
-  const replayed = spread(earlier, recipe.replay, state.writes.length);
-  const kept = spread(earlier, MAX_STILL, state.writes.length);
+  const replayed = pickReplay(earlier, recipe.replay, state.writes.length);
   const ordinary = recipe.anchors > 0 || recipe.init === 'keys' ? await ownAnswers(engine, ORDINARY, signal) : [];
   const anchors = rotate(ordinary, recipe.anchors, state.writes.length);
   onEvent({ type: 'write-start', pairs: pairs.length, replayed: replayed.length, anchors: anchors.length });
   try {
     let trained: Trained;
     try {
-      trained = await trainWrite(engine, state, pairs, { kept, replayed, ordinary, anchors }, recipe, options, loss);
+      trained = await trainWrite(engine, state, pairs, { earlier, replayed, ordinary, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -103,7 +100,7 @@ interface Trained {
 
 interface Material {
   /** Earlier pairs whose inputs Delta is kept from. */
-  readonly kept: readonly Pair[];
+  readonly earlier: readonly Pair[];
   readonly replayed: readonly Pair[];
   readonly ordinary: readonly OwnAnswer[];
   readonly anchors: readonly OwnAnswer[];
@@ -156,7 +153,7 @@ async function trainWrite(
       batch: recipe.batch,
       stop: { samples: pairs.length, loss: recipe.stopLoss },
       skipLoss: recipe.skipLoss,
-      still: recipe.still > 0 ? { samples: await render(material.kept), strength: recipe.still } : undefined,
+      still: recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined,
       signal,
     },
     (event) => {
@@ -196,7 +193,7 @@ function standing(state: MemoryState, pairs: readonly Pair[]): Pair[] {
 }
 
 /** At most n earlier pairs, evenly spread over the ledger and moving on with every write. */
-function spread(earlier: readonly Pair[], n: number, turn: number): Pair[] {
+function pickReplay(earlier: readonly Pair[], n: number, turn: number): Pair[] {
   if (earlier.length <= n) return [...earlier];
   const step = earlier.length / n;
   return Array.from(

@@ -390,6 +390,16 @@ test('fewer earlier pairs than are replayed are all replayed', async () => {
   assert.deepEqual(replayed(engine, 1, RECIPE.anchors), []);
 });
 
+test('a write is kept from acting on all earlier pairs that stand, also on those that are not replayed', async () => {
+  const engine = learner();
+  const state = ledger(fresh(engine), ['committed', facts('a', 12)], ['refused', facts('bad', 2)]);
+  await writePairs(engine, state, [fact('new')], { ...RECIPE, still: 0.1 });
+  await writePairs(engine, state, [fact('new')], { ...RECIPE, still: 0 });
+  const [held, free] = trainings(engine);
+  assert.deepEqual(held!.still, { samples: await render(engine, facts('a', 12)), strength: 0.1 });
+  assert.equal(free!.still, undefined);
+});
+
 test('an answer that was replaced is not replayed: neither by an earlier write nor by this one', async () => {
   const engine = learner();
   const state = ledger(

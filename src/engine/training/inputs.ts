@@ -19,18 +19,41 @@ export function inputOf(name: string): string {
   return `${part === 'ffn_down' ? 'swiglu' : 'norm'}-${layer}`;
 }
 
-/** The inputs of the adapted products at every token; `ownOnly` leaves out the prompt tokens that all samples share. */
+export interface InputOptions {
+  readonly frozen?: LoraState | undefined;
+  /** Leaves out the prompt tokens that all samples share. */
+  readonly ownOnly: boolean;
+}
+
+/** The inputs of the adapted products at every token. */
 export function captureInputs(
   top: TopLayers,
   samples: readonly PreparedSample[],
-  { frozen, ownOnly }: { frozen?: LoraState | undefined; ownOnly: boolean },
+  options: InputOptions,
 ): Map<string, Rows> {
+  const found = new Map<string, Rows>();
+  for (const group of inputsByGroup(top, samples, options)) {
+    for (const [key, { d, values }] of group) {
+      const rows = found.get(key) ?? { d, values: [] };
+      found.set(key, rows);
+      rows.values.push(...values);
+    }
+  }
+  return found;
+}
+
+/** The same in runs of samples, for those who need not keep them: a token has some 100 KB of inputs. */
+export function* inputsByGroup(
+  top: TopLayers,
+  samples: readonly PreparedSample[],
+  { frozen, ownOnly }: InputOptions,
+): Generator<Map<string, Rows>> {
   const f = top.native;
   const { D, F } = top.shape;
-  const found = new Map<string, Rows>();
   const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
   try {
     for (const group of groupSamples(samples, MAX_TOKENS)) {
+      const found = new Map<string, Rows>();
       const batch = new PackedBatch(top, group, 'all');
       const tape = new Tape(f);
       const { keys } = forward(tape, top, { frozen }, batch);
@@ -47,20 +70,21 @@ export function captureInputs(
             ] as const) {
               const all = new Float32Array(batch.T * d);
               f.tensorGet(tensor, all, 0, all.byteLength);
-              const rows = found.get(`${kind}-${k.layer}`) ?? { d, values: [] };
-              found.set(`${kind}-${k.layer}`, rows);
-              for (let t = ownOnly ? batch.prefix : 0; t < batch.T; t++)
-                rows.values.push(all.subarray(t * d, (t + 1) * d));
+              const from = ownOnly ? batch.prefix : 0;
+              const values = Array.from({ length: batch.T - from }, (_, i) =>
+                all.subarray((from + i) * d, (from + i + 1) * d),
+              );
+              found.set(`${kind}-${k.layer}`, { d, values });
             }
           }
         },
       });
       batch.free();
+      yield found;
     }
   } finally {
     f.allocatorFree(allocator);
   }
-  return found;
 }
 
 /** At most n rows, evenly spread, as one matrix. */

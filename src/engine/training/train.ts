@@ -1,15 +1,12 @@
 import { TmemError, throwIfAborted } from '../errors.ts';
 import type { TrainEvent, TrainRequest, TrainResult } from '../types.ts';
-import { captureInputs, inputOf, spread } from './inputs.ts';
+import { inputOf, inputsByGroup, spread } from './inputs.ts';
 import { gram } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
 import { Trainer } from './trainer.ts';
 import { TrainingStep } from './training-step.ts';
-
-/** Tokens of `still` samples that are used at the most. */
-const MAX_STILL_ROWS = 1200;
 
 export interface Still {
   readonly samples: readonly PreparedSample[];
@@ -22,22 +19,25 @@ function penalties(
   { samples, strength }: Still,
   { weights, frozen }: Pick<TrainRequest, 'weights' | 'frozen'>,
 ): Map<string, Float32Array> {
-  if (samples.length === 0) return new Map();
   const state = frozen && new LoraState(top, frozen, { trained: false });
+  const sums = new Map<string, Float32Array>();
+  let n = 0;
   try {
-    const inputs = captureInputs(top, samples, { frozen: state, ownOnly: true });
-    return new Map(
-      weights.tensors.map(({ name, a }) => {
+    for (const inputs of inputsByGroup(top, samples, { frozen: state, ownOnly: true })) {
+      n += inputs.values().next().value!.values.length;
+      for (const { name, a } of weights.tensors) {
         const rows = inputs.get(inputOf(name))!;
-        const X = spread(rows, MAX_STILL_ROWS);
-        const n = X.length / rows.d;
-        const ax = gram(top, a, X, rows.d); // [R, n]
-        return [name, gram(top, ax, ax, n).map((x) => (x * strength) / n)];
-      }),
-    );
+        const count = rows.values.length;
+        const ax = gram(top, a, spread(rows, count), rows.d); // [R, count]
+        const square = gram(top, ax, ax, count); // [R, R]
+        const before = sums.get(name);
+        sums.set(name, before ? square.map((x, i) => x + before[i]!) : square);
+      }
+    }
   } finally {
     state?.free();
   }
+  return new Map([...sums].map(([name, sum]) => [name, sum.map((x) => (x * strength) / n)]));
 }
 
 /** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
