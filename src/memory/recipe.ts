@@ -8,7 +8,8 @@ export interface Recipe {
   /** Last layers that are adapted. */
   readonly layers: number;
   /**
-   * `shard`: every write trains a LoRA of its own on top of the frozen earlier ones. `continue`: one LoRA, whose B goes on from where it was (the paper's).
+   * `shard`: every write trains a LoRA of its own on top of the frozen earlier ones. `continue`: one LoRA, whose B goes on from where
+   * it was (the paper's).
    */
   readonly mode: 'shard' | 'continue';
   readonly init: 'keys' | 'svd' | 'random';
@@ -17,7 +18,7 @@ export interface Recipe {
   readonly batch: number;
   /** Training ends early once no answer token of a new pair has this loss or more (ln 2 = 0.69: each is the most probable). 0: never. */
   readonly stopLoss: number;
-  /** Answer tokens whose loss is below this are left out of three of four steps, which saves half of the time. 0: none are. */
+  /** Answer tokens whose loss is below this are left out of three of four steps, which saves time. 0: none are. */
   readonly skipLoss: number;
   /** Earlier pairs trained beside the new ones. */
   readonly replay: number;
