@@ -91,7 +91,7 @@ export class PrefixPass {
       if (prompt.length === 0) throw new TmemError('usage', 'A training pair has an empty prompt.');
       missing.set(key, { key, tokens, promptLength: prompt.length });
     }
-    for (const group of groupSamples([...missing.values()], PASS_TOKENS, MAX_SEQUENCES)) {
+    for (const group of groupSamples([...missing.values()], { tokens: PASS_TOKENS, samples: MAX_SEQUENCES })) {
       throwIfAborted(signal);
       this.#run(group);
       await new Promise<void>((resolve) => setImmediate(resolve));

@@ -52,7 +52,7 @@ export function* inputsByGroup(
   const { D, F } = top.shape;
   const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
   try {
-    for (const group of groupSamples(samples, MAX_TOKENS)) {
+    for (const group of groupSamples(samples, { tokens: MAX_TOKENS })) {
       const found = new Map<string, Rows>();
       const batch = new PackedBatch(top, group, 'all');
       const tape = new Tape(f);

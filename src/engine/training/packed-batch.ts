@@ -159,31 +159,40 @@ export function commonPrefix(samples: readonly TokenisedSample[]): number {
   return rest.reduce((n, s) => sharedTokens(first.tokens, s.tokens, n), limit);
 }
 
-/** Cuts samples into runs of at most `maxTokens` tokens (a common prefix counted once) and `maxSamples` samples. */
-export function groupSamples<S extends TokenisedSample>(
-  samples: readonly S[],
-  maxTokens: number,
-  maxSamples = Number.POSITIVE_INFINITY,
-): S[][] {
+export interface GroupLimits {
+  /** A common prefix is counted once. */
+  readonly tokens: number;
+  readonly samples?: number;
+  readonly answerTokens?: number;
+}
+
+/** Cuts samples into runs within the limits; one that alone is beyond them makes a run of its own. */
+export function groupSamples<S extends TokenisedSample>(samples: readonly S[], limits: GroupLimits): S[][] {
+  const { samples: maxSamples = Number.POSITIVE_INFINITY, answerTokens = Number.POSITIVE_INFINITY } = limits;
   const groups: S[][] = [];
   let group: S[] = [];
   let shared = 0;
   let tokens = 0;
+  let answers = 0;
   for (const s of samples) {
+    const ownAnswers = s.tokens.length - s.promptLength;
     const nextShared =
       group.length === 0
         ? s.promptLength - 1
         : sharedTokens(group[0]!.tokens, s.tokens, Math.min(shared, s.promptLength - 1));
     const total = tokens + s.tokens.length - group.length * nextShared;
-    if (group.length > 0 && (total > maxTokens || group.length === maxSamples)) {
+    const full = total > limits.tokens || group.length === maxSamples || answers + ownAnswers > answerTokens;
+    if (group.length > 0 && full) {
       groups.push(group);
       group = [s];
       shared = s.promptLength - 1;
       tokens = s.tokens.length;
+      answers = ownAnswers;
     } else {
       group.push(s);
       shared = nextShared;
       tokens += s.tokens.length;
+      answers += ownAnswers;
     }
   }
   if (group.length > 0) groups.push(group);

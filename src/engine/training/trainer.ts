@@ -7,8 +7,11 @@ import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.t
 import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
-/** Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory (mask, logits). */
-const MAX_TOKENS = 640;
+/**
+ * Computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: the mask is tokens x tokens, and an
+ * answer token takes several rows of the vocabulary's size.
+ */
+const MAX_PIECE = { tokens: 640, answerTokens: 128 };
 
 export interface Piece {
   readonly batch: PackedBatch;
@@ -76,7 +79,7 @@ export class Trainer {
 
   /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by `total`, default their weight. */
   pack(samples: readonly PreparedSample[], total?: number): Piece[] {
-    const pieces = groupSamples(samples, MAX_TOKENS).map((group) => {
+    const pieces = groupSamples(samples, MAX_PIECE).map((group) => {
       const batch = new PackedBatch(this.#top, group);
       return { batch, first: new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) };
     });
