@@ -11,7 +11,7 @@ import type { TopLayers } from './top-layers.ts';
  * Computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: the mask is tokens x tokens, and an
  * answer token takes several rows of the vocabulary's size.
  */
-const MAX_PIECE = { tokens: 640, answerTokens: 128 };
+const MAX_PIECE = { tokens: 640, answerTokens: 32 };
 
 export interface Piece {
   readonly batch: PackedBatch;
