@@ -59,3 +59,31 @@ export const CONTROLS: readonly { question: string; answer: string; accept?: str
   .trim()
   .split('\n')
   .map((line) => JSON.parse(line));
+
+/** Prompts on which spill is measured: never trained on, and neither ordinary text, the gate's nor control questions. */
+export const HELD_OUT = [
+  'What is the capital of Portugal?',
+  'What is the instrument of Jimi Hendrix?',
+  'What is the home town of Shakespeare?',
+  'What is the favourite food of a squirrel?',
+  'What is the job of a carpenter?',
+  'What is the hobby of a stamp collector?',
+  'What is the colour of the sky?',
+  'What is the name of the moon of the Earth?',
+  'Who wrote Faust?',
+  'Who painted the Sistine Chapel?',
+  'Who invented the light bulb?',
+  'Where is the Colosseum?',
+  'Where do kangaroos live?',
+  'When did the Berlin Wall fall?',
+  'How many months are in a year?',
+  'How many wheels does a tricycle have?',
+  'What is 7 plus 8?',
+  'What does USB stand for?',
+  'What language is spoken in Egypt?',
+  'What is the opposite of heavy?',
+  'Which animal gives wool?',
+  'Name a bird that cannot fly.',
+  'Explain what a compiler does.',
+  'Give me a tip for sleeping better.',
+] as const;

@@ -1,6 +1,7 @@
 /**
  * Successive writes: does memory survive memory? N writes of M made-up facts each; after every write recall of its own, of the first
- * and of all facts so far, and general questions that are never trained on.
+ * and of all facts so far, general questions that are never trained on, and the nats a token that the base model's own answers to
+ * other such prompts have lost.
  *   node bench/successive-writes.ts --model MODEL.gguf [--writes 20] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
  */
 import { parseArgs } from 'node:util';
@@ -10,7 +11,7 @@ import { accepts, holds } from '../src/memory/recall.ts';
 import { getRecipe } from '../src/memory/recipe.ts';
 import { emptyMemory, type Pair } from '../src/memory/types.ts';
 import { writePairs } from '../src/memory/write.ts';
-import { CONTROLS, type Fact, makeFacts } from './facts.ts';
+import { CONTROLS, type Fact, HELD_OUT, makeFacts } from './facts.ts';
 
 const { values } = parseArgs({
   options: {
@@ -39,6 +40,32 @@ async function controls(engine: Engine): Promise<{ right: number; wrong: string[
   return { right: answers.length - wrong.length, wrong: wrong.map((a) => `${a.question} ${a.given}`) };
 }
 
+interface OwnWords {
+  readonly question: string;
+  readonly answer: string;
+  /** Mean log-probability of a token. */
+  readonly base: number;
+}
+
+async function likelihood(engine: Engine, question: string, answer: string): Promise<number> {
+  const { logProbs } = await engine.score({ prompt: [{ role: 'user', content: question }], answer });
+  return logProbs.reduce((a, b) => a + b, 0) / logProbs.length;
+}
+
+function ownWords(engine: Engine): Promise<OwnWords[]> {
+  return Promise.all(
+    HELD_OUT.map(async (question) => {
+      const answer = await ask(engine, question);
+      return { question, answer, base: await likelihood(engine, question, answer) };
+    }),
+  );
+}
+
+async function natsLost(engine: Engine, words: readonly OwnWords[]): Promise<number> {
+  const lost = await Promise.all(words.map(async (w) => w.base - (await likelihood(engine, w.question, w.answer))));
+  return lost.reduce((a, b) => a + b, 0) / lost.length;
+}
+
 const engine = await LlamaEngine.open({ modelPath: values.model ?? '' });
 const recipe = { ...getRecipe(values.recipe), ...JSON.parse(values.set) };
 const facts = makeFacts(Number(values.writes), Number(values.facts), Number(values.seed));
@@ -46,6 +73,7 @@ console.log(JSON.stringify({ model: engine.model.name, recipe, seed: values.seed
 console.log(
   JSON.stringify({ write: 0, controls: (await controls(engine)).right, first: await recall(engine, facts[0]!) }),
 );
+const words = await ownWords(engine);
 let state = emptyMemory(engine.model.fingerprint);
 for (const [w, list] of facts.entries()) {
   const start = performance.now();
@@ -78,6 +106,7 @@ for (const [w, list] of facts.entries()) {
     line.last = await recall(engine, list);
   }
   const c = await controls(engine);
+  line.nats = Number((await natsLost(engine, words)).toFixed(3));
   line.controls = c.right;
   line.wrong = c.wrong;
   console.log(JSON.stringify(line));

@@ -31,7 +31,10 @@ export function extractionContext(parts: {
   /** Turns before the part, to understand it by. */
   readonly earlier: readonly Turn[];
   readonly part: readonly Turn[];
+  /** Names and numbers of the part that the pairs shall be about. */
+  readonly about?: readonly string[] | undefined;
 }): ChatMessage[] {
+  const about = parts.about ? `\n${EXTRACTION.about.replace('{words}', () => parts.about!.join(', '))}` : '';
   const aware = parts.task ? `\n${EXTRACTION.aware.replace('{task}', () => parts.task!)}` : '';
   const before = parts.earlier
     .map((turn) => `${EXTRACTION.earlier}${transcriptLine({ ...turn, time: undefined })}\n`)
@@ -43,7 +46,7 @@ export function extractionContext(parts: {
       { role: 'user', content: ask(part) },
       { role: 'assistant', content: JSON.stringify({ pairs }) },
     ]),
-    { role: 'user', content: before + ask(layOut(parts.part)) + aware },
+    { role: 'user', content: before + ask(layOut(parts.part)) + about + aware },
   ];
 }
 

@@ -3,6 +3,7 @@ import { type ChatMessage, complete, type Engine, type JsonSchema } from '../eng
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
 import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
+import { overlooked } from './coverage.ts';
 import { type Candidate, contentWords, DEFAULT_RULES, type DropCounts, groundPairs, type PairRules } from './pairs.ts';
 import { parseExtraction, type RawExtraction, type RawPair } from './parse.ts';
 import { CONDENSE } from './prompts.ts';
@@ -38,6 +39,8 @@ export interface ExtractOptions {
   readonly earlierTurns?: number;
   /** Tokens of an answer. Default 400. */
   readonly maxTokens?: number;
+  /** Ask again for sentences with a name or number that no pair holds. Default true. */
+  readonly secondLook?: boolean;
   /** Extract with fast weights in force, as in the paper. Default false: what they were trained on bends a long extraction (LOG.md). */
   readonly fastWeights?: boolean;
   readonly rules?: Partial<PairRules>;
@@ -49,6 +52,8 @@ export type ExtractEvent = {
   readonly type: 'extract';
   readonly part: number;
   readonly parts: number;
+  /** The names and numbers that a sentence is asked about again for; `part` and `parts` count these sentences then. */
+  readonly about?: readonly string[];
   readonly attempt: number;
   /** null: the answer could not be read. */
   readonly pairs: readonly RawPair[] | null;
@@ -84,7 +89,7 @@ export async function extract(
       parts.map((part, i) => {
         const before = options.earlierTurns ?? 1;
         const earlier = before === 0 ? [] : parts.slice(0, i).flat().slice(-before);
-        return extractPart(engine, earlier, part, [i, parts.length], options);
+        return extractPart(engine, { earlier, part, place: [i, parts.length] }, options);
       }),
     ),
     writeNote(engine, session, options),
@@ -96,19 +101,52 @@ export async function extract(
     if (!read) unreadable++;
     if (!read || note === null) notes.push(transcript(within.map((item) => item.turn)));
   }
-  const { pairs, dropped } = groundPairs(candidates, parts.flat(), { ...DEFAULT_RULES, ...options.rules });
+  const rules = { ...DEFAULT_RULES, ...options.rules };
+  const ground = () => groundPairs(candidates, parts.flat(), rules);
+  const first = ground();
+  if (options.secondLook ?? true) candidates.push(...(await lookAgain(engine, parts.flat(), first.pairs, options)));
+  const { pairs, dropped } = ground();
   return { pairs, dropped, notes, parts, unreadable };
+}
+
+/** What the model writes about overlooked names and numbers when it is shown their sentence alone. */
+async function lookAgain(
+  engine: Engine,
+  session: readonly WorkingTurn[],
+  pairs: readonly Pair[],
+  options: ExtractOptions,
+): Promise<Candidate[]> {
+  const sentences = overlooked(session, pairs);
+  const answers = await Promise.all(
+    sentences.map(async ({ item, sentence, before, about }, i) => {
+      const part = { ...item, turn: { ...item.turn, content: sentence } };
+      const earlier = before === '' ? [] : [{ ...item, turn: { ...item.turn, content: before } }];
+      const place = [i, sentences.length] as const;
+      const read = await extractPart(engine, { earlier, part: [part], about, place }, options);
+      const words = about.flatMap(contentWords);
+      const holds = (pair: RawPair) => contentWords(pair.output).some((word) => words.includes(word));
+      return (read?.pairs ?? []).filter(holds).map((pair) => ({ ...pair, within: [item] }));
+    }),
+  );
+  return answers.flat();
 }
 
 /** How an answer is sampled, and once more when it could not be read. */
 const ATTEMPTS = [{ temperature: 0 }, { temperature: 0.7, topP: 0.9, seed: 1 }];
 
+interface Asked {
+  readonly earlier: readonly WorkingTurn[];
+  readonly part: readonly WorkingTurn[];
+  /** Names and numbers that the pairs shall be about. */
+  readonly about?: readonly string[];
+  /** Index of the part, and number of parts. */
+  readonly place: readonly [number, number];
+}
+
 /** One part: a second try with another seed when the first answer cannot be read, then null. */
 async function extractPart(
   engine: Engine,
-  earlier: readonly WorkingTurn[],
-  part: readonly WorkingTurn[],
-  [index, parts]: readonly [number, number],
+  { earlier, part, about, place: [index, parts] }: Asked,
   { task, signal, onEvent, fastWeights = false, maxTokens = 400 }: ExtractOptions,
 ): Promise<RawExtraction | null> {
   const turns = (items: readonly WorkingTurn[]) => items.map((item) => item.turn);
@@ -117,7 +155,7 @@ async function extractPart(
     .map((line) => line.trim())
     .filter(Boolean);
   if (sentences.length === 0) return { memory: '', pairs: [] };
-  const prompt = extractionContext({ task, earlier: turns(earlier), part: turns(part) });
+  const prompt = extractionContext({ task, earlier: turns(earlier), part: turns(part), about });
   for (const [attempt, sampling] of ATTEMPTS.entries()) {
     const done = await complete(engine, {
       prompt,
@@ -130,7 +168,17 @@ async function extractPart(
     const read = withSources(parseExtraction(done.text), sentences);
     const { promptTokens, outputTokens, ms } = done;
     const pairs = read?.pairs ?? null;
-    onEvent?.({ type: 'extract', part: index, parts, attempt, pairs, promptTokens, outputTokens, ms });
+    onEvent?.({
+      type: 'extract',
+      part: index,
+      parts,
+      ...(about && { about }),
+      attempt,
+      pairs,
+      promptTokens,
+      outputTokens,
+      ms,
+    });
     if (read) return read;
   }
   return null;

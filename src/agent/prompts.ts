@@ -16,6 +16,8 @@ Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" a
   earlier: 'Said before: ',
   /** Before the text to extract from. */
   part: 'Message:',
+  /** Behind a sentence that is asked about again; `{words}` is replaced by its names and numbers. */
+  about: '(One card about: {words})',
   /** Behind the directive when the task is known; `{task}` is replaced. */
   aware: 'Facts that help with this come first: {task}',
   examples: [

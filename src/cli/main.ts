@@ -42,6 +42,6 @@ process.exitCode = await runProgram([demo, run, chat, sftWithAnchors, pull, mode
 });
 
 async function ordinarySamples(engine: Engine) {
-  const { asSamples, ORDINARY, ownAnswers } = await import('../memory/anchors.ts');
-  return asSamples(engine, await ownAnswers(engine, ORDINARY));
+  const { ORDINARY } = await import('../memory/ordinary.ts');
+  return Promise.all(ORDINARY.map(({ instruction, output }) => engine.renderSample(instruction, output)));
 }

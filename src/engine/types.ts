@@ -181,10 +181,10 @@ export interface TrainRequest {
   /** Samples a step, in the order given. Default 16. */
   readonly batch?: number;
   /**
-   * Stop once no answer token of the first `samples` samples has a loss of `loss` or more. Below ln 2 every token is the most probable one,
-   * so that greedy decoding says the answer; a mean would hide the few tokens that carry the fact.
+   * Stop once `share` (default all) of the first `samples` samples have no answer token with a loss of `loss` or more. Below ln 2 every
+   * token is the most probable one, so that greedy decoding says the answer; a mean would hide the few tokens that carry the fact.
    */
-  readonly stop?: { readonly samples: number; readonly loss: number };
+  readonly stop?: { readonly samples: number; readonly loss: number; readonly share?: number };
   /** Answer tokens whose loss is below this are left out of three of four steps. Default 0: none are. */
   readonly skipLoss?: number;
   /**

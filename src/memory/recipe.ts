@@ -18,6 +18,8 @@ export interface Recipe {
   readonly batch: number;
   /** Training ends early once no answer token of a new pair has this loss or more (ln 2 = 0.69: each is the most probable). 0: never. */
   readonly stopLoss: number;
+  /** The share of the new pairs of which that must be true: a pair that contradicts others would hold it up for all. */
+  readonly stopShare: number;
   /** Answer tokens whose loss is below this are left out of three of four steps, which saves time. 0: none are. */
   readonly skipLoss: number;
   /** Earlier pairs trained beside the new ones. */
@@ -41,10 +43,11 @@ const RECIPES: readonly Recipe[] = [
     mode: 'shard',
     init: 'keys',
     // A large eps keeps AdamW from moving what hardly matters: the same recall with a smaller B and half the spill (LOG.md).
-    optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3 },
+    optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3, beta1: 0.5 },
     epochs: 24,
     batch: 64,
     stopLoss: 0.4,
+    stopShare: 0.9,
     skipLoss: 0.05,
     replay: 16,
     still: 1e-3,
@@ -63,6 +66,7 @@ const RECIPES: readonly Recipe[] = [
     epochs: 5,
     batch: 16,
     stopLoss: 0,
+    stopShare: 1,
     skipLoss: 0,
     replay: 0,
     still: 0,

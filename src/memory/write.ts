@@ -6,9 +6,10 @@
 import { randomUUID } from 'node:crypto';
 import { TmemError } from '../engine/errors.ts';
 import { complete, type Engine, type FastWeights, type Sample } from '../engine/types.ts';
-import { asSamples, ORDINARY, type OwnAnswer, ownAnswers } from './anchors.ts';
+import { asSamples, type OwnAnswer, ownAnswers } from './anchors.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
+import { ORDINARY } from './ordinary.ts';
 import { normalise, recalls } from './recall.ts';
 import type { Recipe } from './recipe.ts';
 import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
@@ -56,13 +57,13 @@ export async function writePairs(
 
   const earlier = standing(state, pairs);
   const replayed = pickReplay(earlier, recipe.replay, state.writes.length);
-  const ordinary = recipe.anchors > 0 || recipe.init === 'keys' ? await ownAnswers(engine, ORDINARY, signal) : [];
-  const anchors = rotate(ordinary, recipe.anchors, state.writes.length);
+  const prompts = rotate(ORDINARY, recipe.anchors, state.writes.length).map((o) => o.instruction);
+  const anchors = prompts.length > 0 ? await ownAnswers(engine, prompts, signal) : [];
   onEvent({ type: 'write-start', pairs: pairs.length, replayed: replayed.length, anchors: anchors.length });
   try {
     let trained: Trained;
     try {
-      trained = await trainWrite(engine, state, pairs, { earlier, replayed, ordinary, anchors }, recipe, options, loss);
+      trained = await trainWrite(engine, state, pairs, { earlier, replayed, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -102,7 +103,6 @@ interface Material {
   /** Earlier pairs whose inputs Delta is kept from. */
   readonly earlier: readonly Pair[];
   readonly replayed: readonly Pair[];
-  readonly ordinary: readonly OwnAnswer[];
   readonly anchors: readonly OwnAnswer[];
 }
 
@@ -117,7 +117,8 @@ async function trainWrite(
 ): Promise<Trained> {
   const { signal, onEvent = () => {} } = options;
   const { rank, layers } = recipe;
-  const render = (list: readonly Pair[]) => Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
+  const render = (list: readonly Pick<Pair, 'instruction' | 'output'>[]) =>
+    Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
   const fresh = await render(pairs);
   const samples: Sample[] = [
     ...fresh,
@@ -135,7 +136,7 @@ async function trainWrite(
         ? {
             kind: 'keys' as const,
             samples: fresh,
-            ordinary: await asSamples(engine, material.ordinary),
+            ordinary: await render(ORDINARY),
             scale: recipe.scale,
             ridge: recipe.ridge,
           }
@@ -151,7 +152,7 @@ async function trainWrite(
       optimizer: recipe.optimizer,
       epochs: recipe.epochs,
       batch: recipe.batch,
-      stop: { samples: pairs.length, loss: recipe.stopLoss },
+      stop: { samples: pairs.length, loss: recipe.stopLoss, share: recipe.stopShare },
       skipLoss: recipe.skipLoss,
       still: recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined,
       signal,

@@ -4,7 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, beforeEach, describe, it } from 'node:test';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
-import { asSamples, GATE, ORDINARY, ownAnswers } from '../../src/memory/anchors.ts';
+import { asSamples, GATE, ownAnswers } from '../../src/memory/anchors.ts';
+import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tmem-anchors-'));
@@ -31,7 +32,7 @@ function scripted(fingerprint = 'f'.repeat(64)) {
 
 describe('the sets of ordinary prompts', () => {
   it('do not overlap and say nothing twice', () => {
-    const all = [...ORDINARY, ...GATE].map(normalise);
+    const all = [...ORDINARY.map((o) => o.instruction), ...GATE].map(normalise);
     assert.equal(new Set(all).size, all.length);
     assert.ok(ORDINARY.length >= 20 && GATE.length >= 10);
   });

@@ -1,6 +1,7 @@
 /** Optimisers against steps computed by hand, and what one call of `train` does with its request. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { withZeroB } from '../../src/engine/training/initialise.ts';
 import { captureInputs, inputOf } from '../../src/engine/training/inputs.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
@@ -9,7 +10,7 @@ import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
 import { TrainingStep } from '../../src/engine/training/training-step.ts';
 import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
 import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
-import { dot } from '../support/finite-differences.ts';
+import { dot, relativeDeviation } from '../support/finite-differences.ts';
 import { gaussian } from '../support/tiny-model.ts';
 
 const NAME = 'blk.2.ffn_gate.weight';
@@ -217,6 +218,33 @@ describe('train', () => {
     const below = (losses: number[]) => losses.every((loss) => loss < limit);
     assert.ok(below(await start(epochs.length - 1)));
     if (epochs.length > 2) assert.ok(!below(await start(epochs.length - 2)));
+    // Half of them is enough: one that cannot be learned does not hold up the other.
+    const never = { samples: 2, loss: Math.min(...before.slice(0, 2)) - 0.3, share: 0.5 };
+    const half = await train(top, samples, { ...request, epochs: 60, stop: never });
+    const reached = (losses: number[]) => losses.filter((loss) => loss < never.loss).length;
+    assert.ok(half.epochs.length > 1 && half.epochs.length < 60, `${half.epochs.length} epochs`);
+    assert.ok(reached(await start(half.epochs.length - 1)) >= 1);
+    if (half.epochs.length > 2) assert.equal(reached(await start(half.epochs.length - 2)), 0);
+  });
+
+  it('passes gradients through copies of 8 bits nearly as through exact ones', async () => {
+    const model = { architecture: 'qwen2', layers: 3, width: 64, feedForward: 96 } as const;
+    const stepThrough = async (backward: 'Q8_0' | 'F32') => {
+      const opened = await openTraining(model, 2, undefined, backward);
+      const prepared = await opened.prefix.prepare(tinySamples([['one', 'first answer', 1]]));
+      const given = withZeroB(opened.top, 2, (name) => {
+        const normal = gaussian(opened.top.size(name).inputs);
+        return Float32Array.from({ length: 2 * opened.top.size(name).inputs }, normal);
+      });
+      return train(opened.top, prepared, { weights: given, optimizer: { kind: 'sgd', lr: 1 }, epochs: 1 });
+    };
+    const exact = (await stepThrough('F32')).weights;
+    const eight = (await stepThrough('Q8_0')).weights;
+    for (const [i, { name, b }] of eight.tensors.entries()) {
+      const deviation = relativeDeviation(b, exact.tensors[i]!.b);
+      assert.ok(deviation < 0.03, `${name}: ${deviation}`);
+    }
+    assert.notDeepEqual(eight, exact);
   });
 
   it('leaves out learned tokens in three of four steps: same samples, fewer tokens, the same end', async () => {

@@ -6,7 +6,8 @@ import { after, test } from 'node:test';
 import { TmemError } from '../../src/engine/errors.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
-import { asSamples, GATE, ORDINARY } from '../../src/memory/anchors.ts';
+import { asSamples, GATE } from '../../src/memory/anchors.ts';
+import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
@@ -30,6 +31,7 @@ const RECIPE: Recipe = {
   skipLoss: 0,
   still: 0,
   stopLoss: 0.1,
+  stopShare: 0.75,
   replay: 8,
   anchors: 6,
   gate: true,
@@ -143,7 +145,7 @@ test('a committed write is in force, on record, and told step by step', async ()
   );
   assert.deepEqual(request.optimizer, RECIPE.optimizer);
   assert.deepEqual([request.epochs, request.batch], [RECIPE.epochs, RECIPE.batch]);
-  assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss });
+  assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss, share: RECIPE.stopShare });
 
   assert.deepEqual(events[0], { type: 'write-start', pairs: 3, replayed: 0, anchors: RECIPE.anchors });
   const told = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e] : []));
@@ -183,8 +185,8 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   const state = await begun(engine);
   const pairs = facts('second', 2);
   await writePairs(engine, state, pairs, RECIPE);
-  const own = (prompts: readonly string[]) =>
-    prompts.map((instruction) => ({ instruction, output: `on: ${instruction}`, whole: true }));
+  const own = (prompts: readonly { instruction: string }[]) =>
+    prompts.map(({ instruction }) => ({ instruction, output: `on: ${instruction}`, whole: true }));
   const [first, second] = trainings(engine);
   const n = RECIPE.anchors;
   assert.deepEqual(first!.samples, [
@@ -200,7 +202,7 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
   assert.deepEqual(init.samples, await render(engine, pairs));
-  assert.deepEqual(init.ordinary, await asSamples(engine, own(ORDINARY)));
+  assert.deepEqual(init.ordinary, await Promise.all(ORDINARY.map((o) => engine.renderSample(o.instruction, o.output))));
   assert.deepEqual([init.scale, init.ridge], [RECIPE.scale, RECIPE.ridge]);
 });
 
@@ -400,7 +402,7 @@ test('a write is kept from acting on all earlier pairs that stand, also on those
   assert.equal(free!.still, undefined);
 });
 
-test('an answer that was replaced is not replayed: neither by an earlier write nor by this one', async () => {
+test('an answer that was replaced, by an earlier write or by this one, is neither replayed nor kept still', async () => {
   const engine = learner();
   const state = ledger(
     fresh(engine),
@@ -409,11 +411,11 @@ test('an answer that was replaced is not replayed: neither by an earlier write n
     ['refused', [fact('town', 'Oslo')]],
   );
   const dog = { ...fact('dog', 'Bruno'), instruction: 'what is  the dog' };
-  await writePairs(engine, state, [dog], { ...RECIPE, anchors: 0 });
-  assert.deepEqual(
-    trainings(engine)[0]!.samples,
-    await render(engine, [dog, fact('job', 'pilot'), fact('town', 'Ghent')]),
-  );
+  await writePairs(engine, state, [dog], { ...RECIPE, anchors: 0, still: 0.1 });
+  const stands = [fact('job', 'pilot'), fact('town', 'Ghent')];
+  const [training] = trainings(engine);
+  assert.deepEqual(training!.samples, await render(engine, [dog, ...stands]));
+  assert.deepEqual(training!.still?.samples, await render(engine, stands));
 });
 
 test('a shard is trained on top of the frozen earlier ones and stacked beside them', async () => {
@@ -472,7 +474,7 @@ test('ordinary prompts, prompts of the gate and the control questions of the dem
     .split('\n')
     .map((line): string => JSON.parse(line).question);
   assert.ok(controls.length >= 12);
-  const all = [...ORDINARY, ...GATE, ...controls].map(normalise);
+  const all = [...ORDINARY.map((o) => o.instruction), ...GATE, ...controls].map(normalise);
   assert.deepEqual(
     all.filter((prompt, i) => all.indexOf(prompt) !== i),
     [],

@@ -9,7 +9,7 @@ import { type GgufInput, writeGguf } from '../../src/engine/gguf/writer.ts';
 import { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { LlamaModel } from '../../src/engine/llama/model.ts';
 import { PrefixPass } from '../../src/engine/llama/prefix.ts';
-import { TopLayers } from '../../src/engine/training/top-layers.ts';
+import { TopLayers, type TopLayersOptions } from '../../src/engine/training/top-layers.ts';
 import type { FastWeights, Sample } from '../../src/engine/types.ts';
 import { gaussian, type TinyModelOptions, writeTinyModel } from './tiny-model.ts';
 
@@ -56,10 +56,11 @@ export async function openTraining(
   options: TinyModelOptions,
   layers: number,
   readFrom?: string,
+  backward: TopLayersOptions['backward'] = 'F32',
 ): Promise<{ top: TopLayers; prefix: PrefixPass; model: LlamaModel }> {
   const file = await tinyModel(options);
   const model = new LlamaModel(file);
-  const top = new TopLayers(readFrom ?? file, { layers, threads: 1, backward: 'F32' });
+  const top = new TopLayers(readFrom ?? file, { layers, threads: 1, backward });
   const prefix = new PrefixPass(model, top.first, 1);
   cleanup.push(() => {
     prefix.free();

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -232,7 +233,11 @@ export class LlamaEngine implements Engine {
           return this.#cachedSvd(top, rank, layers, seed);
         case 'keys': {
           const samples = await prefix.prepare(init.samples, request.signal);
-          const ordinary = await prefix.prepare(init.ordinary, request.signal);
+          const ordinary = await prefix.prepareKept(
+            init.ordinary,
+            this.#statesFile(init.ordinary, layers),
+            request.signal,
+          );
           if (samples.length === 0 || ordinary.length === 0)
             throw new TmemError('usage', 'A from keys needs samples and ordinary text.');
           return keyInitialisation(top, {
@@ -373,6 +378,13 @@ export class LlamaEngine implements Engine {
     }
     this.#training = { top, prefix };
     return this.#training;
+  }
+
+  /** Where the hidden states of ordinary text are kept: they depend on the model, the number of layers and the text. */
+  #statesFile(samples: readonly Sample[], layers: number): string {
+    const text = createHash('sha256').update(JSON.stringify(samples)).digest('hex').slice(0, 12);
+    const name = `states-${this.model.fingerprint.slice(0, 16)}-k${layers}-${text}.f32`;
+    return path.join(tmemHome(), 'initialisation', name);
   }
 
   /** A0 depends on the model, rank and layers only, and takes a while: it is kept on disk. */

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { TmemError, throwIfAborted } from '../errors.ts';
+import { writeFileAtomic } from '../files.ts';
 import {
   type Callback,
   type Context,
@@ -79,17 +81,15 @@ export class PrefixPass {
     for (const sample of samples) {
       const key = keyOf(sample);
       if (this.#cache.has(key) || missing.has(key)) continue;
-      const prompt = this.#model.tokenize(sample.prompt);
-      const answer = this.#model.tokenize(sample.answer);
-      const tokens = Int32Array.from([...prompt, ...answer]);
+      const { tokens, promptLength } = this.#tokenise(sample);
       if (tokens.length > PASS_TOKENS) {
         throw new TmemError(
           'usage',
           `A training pair has ${tokens.length} tokens, more than ${PASS_TOKENS}; shorten it ("${sample.answer.slice(0, 40)}…").`,
         );
       }
-      if (prompt.length === 0) throw new TmemError('usage', 'A training pair has an empty prompt.');
-      missing.set(key, { key, tokens, promptLength: prompt.length });
+      if (promptLength === 0) throw new TmemError('usage', 'A training pair has an empty prompt.');
+      missing.set(key, { key, tokens, promptLength });
     }
     for (const group of groupSamples([...missing.values()], { tokens: PASS_TOKENS, samples: MAX_SEQUENCES })) {
       throwIfAborted(signal);
@@ -101,6 +101,44 @@ export class PrefixPass {
     while (this.#cache.size > Math.max(CACHED_SAMPLES, samples.length))
       this.#cache.delete(this.#cache.keys().next().value!);
     return prepared;
+  }
+
+  /**
+   * The same, for samples that come again at every start: their hidden states are kept in `file`, one after the other.
+   * @throws TmemError as `prepare` does, and `failed` when the file cannot be written.
+   */
+  async prepareKept(samples: readonly Sample[], file: string, signal?: AbortSignal): Promise<PreparedSample[]> {
+    if (samples.some((sample) => !this.#cache.has(keyOf(sample))) && !(await this.#restore(samples, file))) {
+      const states = (await this.prepare(samples, signal)).map((s) => new Uint8Array(s.hidden.buffer));
+      await writeFileAtomic(file, async (write) => {
+        for (const bytes of states) await write(bytes);
+      });
+    }
+    return this.prepare(samples, signal);
+  }
+
+  /** Whether the file held the samples' states. */
+  async #restore(samples: readonly Sample[], file: string): Promise<boolean> {
+    const D = this.#model.info.width;
+    const tokenised = samples.map((sample) => ({ key: keyOf(sample), ...this.#tokenise(sample) }));
+    const bytes = await readFile(file).catch(() => undefined);
+    if (bytes?.length !== tokenised.reduce((n, s) => n + s.tokens.length * D * 4, 0)) return false;
+    let offset = 0;
+    for (const { key, tokens, promptLength } of tokenised) {
+      const hidden = new Float32Array(tokens.length * D);
+      new Uint8Array(hidden.buffer).set(bytes.subarray(offset, offset + hidden.byteLength));
+      offset += hidden.byteLength;
+      this.#cache.set(key, { tokens, promptLength, hidden });
+    }
+    return true;
+  }
+
+  #tokenise(sample: Sample): TokenisedSample {
+    const prompt = this.#model.tokenize(sample.prompt);
+    return {
+      tokens: Int32Array.from([...prompt, ...this.#model.tokenize(sample.answer)]),
+      promptLength: prompt.length,
+    };
   }
 
   /** One sequence through the whole model: its captured residual streams [T, D], and llama.cpp's own logits [V] of the last token. */

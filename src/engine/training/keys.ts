@@ -7,7 +7,7 @@
 import type { FastWeights } from '../types.ts';
 import { withZeroB } from './initialise.ts';
 import { captureInputs, inputOf, type Rows, spread } from './inputs.ts';
-import { cholesky, choleskySolve, combine, gram, topEigenvectors } from './linear-algebra.ts';
+import { combine, gram, invertPositive, topEigenvectors } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { randomSource } from './random.ts';
@@ -29,11 +29,11 @@ export interface KeyOptions {
   readonly seed: number;
 }
 
-/** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the Cholesky factor of X_g X_g^T + n lambda I [g, g]. */
+/** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the inverse of X_g X_g^T + n lambda I [g, g]. */
 interface Covariance {
   readonly g: number;
   readonly X: Float32Array;
-  readonly factor: Float64Array;
+  readonly inverse: Float32Array;
 }
 
 export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeights {
@@ -78,12 +78,11 @@ function ordinaryCovariances(
   for (const [key, rows] of captureInputs(top, ordinary, { ownOnly: false })) {
     const X = spread(rows, MAX_ORDINARY_ROWS);
     const g = X.length / rows.d;
-    const K = Float64Array.from(gram(top, X, X, rows.d));
+    const K = gram(top, X, X, rows.d);
     let trace = 0;
     for (let i = 0; i < g; i++) trace += K[i * g + i]!;
     for (let i = 0; i < g; i++) K[i * g + i]! += (ridge * trace) / g;
-    cholesky(K, g);
-    covariances.set(key, { g, X, factor: K });
+    covariances.set(key, { g, X, inverse: invertPositive(top, K, g) });
   }
   kept.set(top, { tokens, ridge, covariances });
   return covariances;
@@ -100,9 +99,8 @@ function whitenedRows(
   const X = spread(samples, MAX_SAMPLE_ROWS);
   const q = X.length / d;
   // Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x.
-  const solved = Float64Array.from(gram(top, X, ordinary.X, d)); // [q, g]
-  choleskySolve(ordinary.factor, ordinary.g, solved);
-  const Z = combine(top, Float32Array.from(solved), ordinary.X, ordinary.g, d); // [q, d]
+  const solved = gram(top, gram(top, X, ordinary.X, d), ordinary.inverse, ordinary.g); // [q, g]
+  const Z = combine(top, solved, ordinary.X, ordinary.g, d); // [q, d]
   for (let i = 0; i < Z.length; i++) Z[i] = X[i]! - Z[i]!;
   // An eigenvector v of X C^-1 X^T gives the direction v^T Z, whose mean square is v's eigenvalue (a) on ordinary text up to a constant
   // and (b), times itself, on the samples: so dividing by the root of the eigenvalue makes all equal on ordinary text.

@@ -45,6 +45,8 @@ export class PackedBatch {
   /** The same weights, and their sum. */
   readonly weights: Float32Array;
   readonly totalWeight: number;
+  /** What the weights are multiplied with in loss and gradient. */
+  scale = 1;
   #f: Native;
   #context: GgmlContext;
   #buffer: NativeBuffer;
@@ -134,6 +136,7 @@ export class PackedBatch {
 
   /** Row weights times a factor: 1 / (sum of weights over all batches of a step) makes the loss a mean. */
   setScale(factor: number): void {
+    this.scale = factor;
     const scaled = this.weights.map((w) => w * factor);
     this.#f.tensorSet(this.rowWeights, scaled, 0, scaled.byteLength);
   }

@@ -12,7 +12,7 @@ import { TYPE } from '../native/library.ts';
 /** A frozen product: W [in, out] and, when gradients must pass through it, its transposed copy [out, in]. */
 export interface Linear {
   readonly weight: Tensor;
-  readonly transposed: Tensor;
+  readonly transposed: Tensor | undefined;
 }
 
 /** The tensors of one LoRA pair: A [in, R], A^T [R, in], B [R, out]. */
@@ -87,7 +87,7 @@ export class Tape {
   /** y [out, T] = W x. */
   linear(x: Tensor, w: Linear): Tensor {
     const { f, c } = this;
-    return this.#record(f.mulMat(c, w.weight, x), [x], (dy) => this.#send(x, () => f.mulMat(c, w.transposed, dy)));
+    return this.#record(f.mulMat(c, w.weight, x), [x], (dy) => this.#send(x, () => f.mulMat(c, w.transposed!, dy)));
   }
 
   /** A x [R, T]. */

@@ -69,12 +69,12 @@ export async function train(
     let packMs = performance.now() - pack;
     const steps: { loss: number; gradNorm: number }[] = [];
     const epochResults: { loss: number; ms: number }[] = [];
-    const reached = () =>
-      stop !== undefined &&
-      all
-        .flatMap((step) => step.losses)
-        .slice(0, stop.samples)
-        .every((losses) => losses.every((l) => l < stop.loss));
+    const reached = () => {
+      if (!stop) return false;
+      const watched = all.flatMap((step) => step.losses).slice(0, stop.samples);
+      const learned = watched.filter((losses) => losses.every((l) => l < stop.loss));
+      return learned.length >= watched.length * (stop.share ?? 1);
+    };
     for (let epoch = 0; epoch < epochs; epoch++) {
       // A loss that was last computed some steps ago may have risen since: the end is confirmed by a pass over all tokens.
       const ending = reached();

@@ -18,7 +18,7 @@ export interface Piece {
   readonly first: FirstLayer;
 }
 
-/** What one gradient evaluation found: the weighted mean loss and, by name, the norm of the whole gradient. */
+/** What one gradient evaluation found: the loss that the gradient is of, and the norm of the whole gradient. */
 export interface GradientResult {
   readonly loss: number;
   readonly gradNorm: number;
@@ -93,11 +93,10 @@ export class Trainer {
     let loss = 0;
     let squares = 0;
     const tokenLosses: number[][] = [];
-    const total = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
     for (const [i, piece] of pieces.entries()) {
       throwIfAborted(signal);
       const result = this.#gradientOf(piece, i > 0);
-      loss += result.loss / total;
+      loss += result.loss;
       squares = result.squares;
       tokenLosses.push(...result.tokenLosses);
       await yieldToEvents();
@@ -137,7 +136,7 @@ export class Trainer {
       },
     });
     let loss = 0;
-    for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]!;
+    for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]! * batch.scale;
     const tokenLosses: number[][] = [];
     batch.rowSample.forEach((sample, i) => {
       tokenLosses[sample] ??= [];

@@ -1,0 +1,49 @@
+/** Facts that an extraction has overlooked: small models write down one fact of a message and forget the one beside it. */
+import type { WorkingTurn } from '../memory/session.ts';
+import type { Pair } from '../memory/types.ts';
+import { contentWords } from './pairs.ts';
+import { SENTENCE_END } from './split.ts';
+
+/** A sentence of a session, and the names and numbers in it that no pair holds. */
+export interface Overlooked {
+  readonly item: WorkingTurn;
+  readonly sentence: string;
+  /** What was said before it in the same turn. */
+  readonly before: string;
+  readonly about: readonly string[];
+}
+
+/**
+ * The sentences with a name or a number that is in no pair, each such word once. A capital letter makes a name, except at the start
+ * of a sentence; the speakers' own names do not count.
+ */
+export function overlooked(session: readonly WorkingTurn[], pairs: readonly Pair[]): Overlooked[] {
+  const known = new Set(pairs.flatMap((pair) => contentWords(`${pair.instruction} ${pair.output}`)));
+  for (const { turn } of session) for (const word of contentWords(turn.speaker ?? '')) known.add(word);
+  const found: Overlooked[] = [];
+  for (const item of session) {
+    const sentences = item.turn.content.split(SENTENCE_END);
+    for (const [i, sentence] of sentences.entries()) {
+      const about = namesAndNumbers(sentence).filter((word) => contentWords(word).some((w) => !known.has(w)));
+      if (about.length === 0) continue;
+      for (const word of about.flatMap(contentWords)) known.add(word);
+      found.push({ item, sentence: sentence.trim(), before: sentences.slice(0, i).join('').trim(), about });
+    }
+  }
+  return found;
+}
+
+/** Runs of capitalised words behind the first word, and words with digits. */
+function namesAndNumbers(sentence: string): string[] {
+  const found: string[] = [];
+  let last = -2;
+  for (const [i, raw] of sentence.trim().split(/\s+/).entries()) {
+    const word = raw.replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, '').replace(/['’]s$/u, '');
+    const name = i > 0 && /^\p{Lu}/u.test(word) && !/^I(?:['’]\p{L}+)?$/u.test(word);
+    if (!name && !/\p{N}/u.test(word)) continue;
+    if (name && last === i - 1) found[found.length - 1] += ` ${word}`;
+    else found.push(word);
+    last = i;
+  }
+  return found;
+}
