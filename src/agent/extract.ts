@@ -80,33 +80,29 @@ export async function extract(
   options: ExtractOptions = {},
 ): Promise<Extraction> {
   const parts = await chunk(engine, session, options);
-  const candidates: Candidate[] = [];
-  const notes: string[] = [];
-  let unreadable = 0;
   // The parts do not depend on each other's answers: they are decoded together.
-  const [answers, note] = await Promise.all([
-    Promise.all(
-      parts.map((part, i) => {
-        const before = options.earlierTurns ?? 1;
-        const earlier = before === 0 ? [] : parts.slice(0, i).flat().slice(-before);
-        return extractPart(engine, { earlier, part, place: [i, parts.length] }, options);
-      }),
-    ),
-    writeNote(engine, session, options),
-  ]);
-  if (note) notes.push(note);
-  for (const [i, read] of answers.entries()) {
-    const within = parts[i]!;
-    candidates.push(...(read?.pairs ?? []).map((pair) => ({ ...pair, within })));
-    if (!read) unreadable++;
-    if (!read || note === null) notes.push(transcript(within.map((item) => item.turn)));
-  }
+  const answers = await Promise.all(
+    parts.map((part, i) => {
+      const before = options.earlierTurns ?? 1;
+      const earlier = before === 0 ? [] : parts.slice(0, i).flat().slice(-before);
+      return extractPart(engine, { earlier, part, place: [i, parts.length] }, options);
+    }),
+  );
+  const candidates: Candidate[] = answers.flatMap((read, i) =>
+    (read?.pairs ?? []).map((pair) => ({ ...pair, within: parts[i]! })),
+  );
   const rules = { ...DEFAULT_RULES, ...options.rules };
   const ground = () => groundPairs(candidates, parts.flat(), rules);
-  const first = ground();
-  if (options.secondLook ?? true) candidates.push(...(await lookAgain(engine, parts.flat(), first.pairs, options)));
+  const first = ground().pairs;
+  const [more, note] = await Promise.all([
+    (options.secondLook ?? true) ? lookAgain(engine, parts.flat(), first, options) : [],
+    writeNote(engine, session, first, options),
+  ]);
+  candidates.push(...more);
   const { pairs, dropped } = ground();
-  return { pairs, dropped, notes, parts, unreadable };
+  const text = parts.filter((_, i) => note === null || !answers[i]).map((part) => transcript(part.map((p) => p.turn)));
+  const unreadable = answers.filter((read) => !read).length;
+  return { pairs, dropped, notes: [note ?? '', ...text].filter(Boolean), parts, unreadable };
 }
 
 /** What the model writes about overlooked names and numbers when it is shown their sentence alone. */
@@ -197,18 +193,30 @@ function withSources(read: RawExtraction | null, sentences: readonly string[]): 
   return read && { ...read, pairs: read.pairs.map((p) => ({ ...p, source: p.source || best(p) })) };
 }
 
-/** The policy's note on the session, or on its end when all of it does not fit; null when no answer can be read. */
+/**
+ * The policy's note on a session, written from the facts in it, or from the session itself when there are none; from the end when not
+ * all of that fits. null when no answer can be read.
+ */
 async function writeNote(
   engine: Engine,
   session: readonly WorkingTurn[],
+  pairs: readonly Pair[],
   { signal, fastWeights = false }: ExtractOptions,
 ): Promise<string | null> {
   const [system, user] = noteContext(session.map((item) => item.turn));
+  const facts = pairs.map((pair) => pair.output).join('\n');
   const ask = (content: string): ChatMessage[] => [system, { ...user, content }];
   const room = engine.model.contextSize - NOTE_TOKENS;
-  const prompt = ask(await tail(user.content, async (s) => (await countTokens(engine, ask(s))) <= room));
+  const content = await tail(facts || user.content, async (s) => (await countTokens(engine, ask(s))) <= room);
   for (const sampling of ATTEMPTS) {
-    const request = { prompt, schema: NOTE_SCHEMA, maxTokens: NOTE_TOKENS, fastWeights, signal, ...sampling };
+    const request = {
+      prompt: ask(content),
+      schema: NOTE_SCHEMA,
+      maxTokens: NOTE_TOKENS,
+      fastWeights,
+      signal,
+      ...sampling,
+    };
     const read = parseExtraction((await complete(engine, request)).text);
     if (read) return oneLine(read.memory);
   }

@@ -18,7 +18,7 @@ export type DropReason =
   | 'not-quoted'
   /** Nothing that the output adds to the question is in the turn that is quoted. */
   | 'unsupported'
-  /** The question names nothing of the turn, or only someone as "he" or "she": alone it cannot be understood. */
+  /** The question names nothing of the turn, or only who speaks, or someone as "he" or "she": alone it cannot be understood. */
   | 'vague'
   /** Said by someone whose words are not trained on. */
   | 'untrusted'
@@ -56,6 +56,7 @@ export function groundPairs(
   const drop = (reason: DropReason): void => {
     dropped[reason] = (dropped[reason] ?? 0) + 1;
   };
+  const speakers = new Set(session.flatMap(({ turn }) => contentWords(turn.speaker ?? '')));
   const said = session.map(({ turn }) => normalise(transcriptLine(turn)));
   const kept = new Map<string, { pair: Pair; at: number; offset: number }>();
   /** Sentences that answer one question already: trained under several, a fact drowns its neighbours. */
@@ -72,7 +73,7 @@ export function groundPairs(
       const before = kept.get(question);
       if (!spoken) drop('not-quoted');
       else if (!supports(said[at]!, raw)) drop('unsupported');
-      else if (isVague(raw.instruction, said[at]!)) drop('vague');
+      else if (isVague(raw.instruction, said[at]!, speakers)) drop('vague');
       else if (!rules.trusted.includes(originOf(spoken.turn))) drop('untrusted');
       else if (before && normalise(before.pair.output) === normalise(raw.output)) drop('duplicate');
       else if (sentences.has(normalise(raw.output))) drop('duplicate');
@@ -115,7 +116,10 @@ const STOP_WORDS = new Set(
   in into is it its itself may me might mine must my no nor not of off on or our ours out over own she should so some such
   than that the their theirs them then there these they this those to too under up us very was we were what when where
   which while who whom whose why will with would yes you your yours about after again all also am any because before
-  both during each few more most only other same through until name named called`.split(/\s+/),
+  both during each few more most only other same through until name named called
+  something anything nothing everything someone somebody anyone anybody everyone everybody nobody thing things`.split(
+    /\s+/,
+  ),
 );
 
 /** The turn with the quote; of several, the last one that also holds a word of the output. -1: none. */
@@ -131,10 +135,11 @@ function supports(said: string, raw: RawPair): boolean {
   return contentWords(raw.output).some((word) => !known.has(word) && hasWord(said, word));
 }
 
-function isVague(question: string, said: string): boolean {
+function isVague(question: string, said: string, speakers: ReadonlySet<string>): boolean {
   const pronoun = /\b(he|she|him|his|her|hers|they|their)\b/i.test(question);
   const named = /(?<=\S\s+["'(]*)\p{Lu}/u.test(question); // a capital letter behind the first word
-  return (pronoun && !named) || !contentWords(question).some((word) => hasWord(said, word));
+  const words = contentWords(question);
+  return (pronoun && !named) || !words.some((word) => hasWord(said, word)) || words.every((word) => speakers.has(word));
 }
 
 function hasWord(said: string, word: string): boolean {

@@ -5,6 +5,8 @@ import type { Optimizer } from '../engine/types.ts';
 export interface Recipe {
   readonly name: string;
   readonly rank: number;
+  /** Rows of A for each pair of a write when that makes more than `rank`: many facts need many directions. */
+  readonly rankPerPair: number;
   /** Last layers that are adapted. */
   readonly layers: number;
   /**
@@ -15,13 +17,19 @@ export interface Recipe {
   readonly init: 'keys' | 'svd' | 'random';
   readonly optimizer: Optimizer;
   readonly epochs: number;
+  /** Of the learning rate over the epochs. */
+  readonly schedule: 'constant' | 'linear';
   readonly batch: number;
   /** Training ends early once no answer token of a new pair has this loss or more (ln 2 = 0.69: each is the most probable). 0: never. */
   readonly stopLoss: number;
   /** The share of the new pairs of which that must be true: a pair that contradicts others would hold it up for all. */
   readonly stopShare: number;
-  /** Answer tokens whose loss is below this are left out of three of four steps, which saves time. 0: none are. */
+  /** It also ends after this many epochs in which no more pairs were learned. 0: it does not. */
+  readonly patience: number;
+  /** Answer tokens whose loss is below this are left out of two of three steps, which saves time. 0: none are. */
   readonly skipLoss: number;
+  /** Most probable tokens of each answer token that the softmax is over after the first pass, which saves time. 0: the vocabulary. */
+  readonly candidates: number;
   /** Earlier pairs trained beside the new ones. */
   readonly replay: number;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
@@ -39,16 +47,20 @@ const RECIPES: readonly Recipe[] = [
   {
     name: 'default',
     rank: 6,
+    rankPerPair: 0.75,
     layers: 4,
     mode: 'shard',
     init: 'keys',
     // A large eps keeps AdamW from moving what hardly matters: the same recall with a smaller B and half the spill (LOG.md).
     optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3, beta1: 0.5 },
     epochs: 24,
+    schedule: 'linear',
     batch: 64,
     stopLoss: 0.4,
     stopShare: 0.9,
+    patience: 5,
     skipLoss: 0.05,
+    candidates: 64,
     replay: 16,
     still: 1e-3,
     anchors: 2,
@@ -59,15 +71,19 @@ const RECIPES: readonly Recipe[] = [
   {
     name: 'paper',
     rank: 6,
+    rankPerPair: 0,
     layers: 4,
     mode: 'continue',
     init: 'svd',
     optimizer: { kind: 'sgd', lr: 5e-4 },
     epochs: 5,
+    schedule: 'constant',
     batch: 16,
     stopLoss: 0,
     stopShare: 1,
+    patience: 0,
     skipLoss: 0,
+    candidates: 0,
     replay: 0,
     still: 0,
     anchors: 0,

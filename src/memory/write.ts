@@ -4,7 +4,7 @@
  * whitened keys against spill, a gate against everything else).
  */
 import { randomUUID } from 'node:crypto';
-import { TmemError } from '../engine/errors.ts';
+import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { complete, type Engine, type FastWeights, type Sample } from '../engine/types.ts';
 import { asSamples, type OwnAnswer, ownAnswers } from './anchors.ts';
 import { scaleB, stack } from './fast-weights.ts';
@@ -16,6 +16,7 @@ import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
 const LEAST_RECALL = 0.25;
+const MOST_RANK = 64;
 /** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
 const BACK_OFF = [1, 0.8, 0.6];
 
@@ -78,6 +79,7 @@ export async function writePairs(
         quiz(engine, pairs, options),
         recipe.gate ? ordinaryAnswersChanged(engine, options) : undefined,
       ]);
+      throwIfAborted(signal);
       recalled = right;
       const tooFew = recipe.gate && recalled < pairs.length * LEAST_RECALL;
       reason = tooFew ? `only ${recalled} of ${pairs.length} pairs were recalled` : changed;
@@ -116,7 +118,8 @@ async function trainWrite(
   loss: number[],
 ): Promise<Trained> {
   const { signal, onEvent = () => {} } = options;
-  const { rank, layers } = recipe;
+  const { layers } = recipe;
+  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
   const render = (list: readonly Pick<Pair, 'instruction' | 'output'>[]) =>
     Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
   const fresh = await render(pairs);
@@ -151,9 +154,16 @@ async function trainWrite(
       frozen,
       optimizer: recipe.optimizer,
       epochs: recipe.epochs,
+      schedule: recipe.schedule,
       batch: recipe.batch,
-      stop: { samples: pairs.length, loss: recipe.stopLoss, share: recipe.stopShare },
+      stop: {
+        samples: [pairs.length, material.replayed.length],
+        loss: recipe.stopLoss,
+        share: recipe.stopShare,
+        patience: recipe.patience || undefined,
+      },
       skipLoss: recipe.skipLoss,
+      candidates: recipe.candidates,
       still: recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined,
       signal,
     },
@@ -173,8 +183,12 @@ async function quiz(
 ): Promise<number> {
   const results = await Promise.all(
     pairs.map(async ({ instruction, output }) => {
-      const maxTokens = (await engine.tokenize(output)).length + 12;
-      const { text } = await complete(engine, { prompt: [{ role: 'user', content: instruction }], maxTokens, signal });
+      const prompt = [{ role: 'user' as const, content: instruction }];
+      // Where every token of the output is the most probable one, it is what greedy decoding says: reading is faster than writing.
+      const { tokens, greedy } = await engine.score({ prompt, answer: output, signal });
+      const text = greedy.every(Boolean)
+        ? output
+        : (await complete(engine, { prompt, maxTokens: tokens.length + 12, signal })).text;
       const ok = recalls(text, { instruction, output });
       onEvent({ type: 'quiz', kind: 'pair', question: instruction, answer: text.trim(), ok });
       return ok;

@@ -61,7 +61,7 @@ test('pairs of all parts come together with one note; each part is shown the tur
       ['What is the dog?', 'brown', 'The dog is brown.', 2],
     ],
   );
-  assert.deepEqual(result.notes, ['Talk sky door dog']);
+  assert.deepEqual(result.notes, ['Talk grey green brown']);
   assert.deepEqual(events.map((e) => [e.part, e.parts, e.attempt, e.pairs?.length]).sort(), [
     [0, 3, 0, 1],
     [1, 3, 0, 0],
@@ -89,18 +89,21 @@ test('turns of a part, and turns before it, are as many as asked for', async () 
   ]);
 });
 
-test('the parts and the note are asked for at once', async () => {
+test('the parts are asked for at once, the note when their facts are there', async () => {
   let waiting = 0;
   const all = Promise.withResolvers<void>();
   const engine = new ScriptedEngine({
     reply: async (request) => {
-      if (++waiting === 4) all.resolve();
+      if (isNote(request)) return writeNote(request);
+      if (++waiting === 3) all.resolve();
       await all.promise; // for ever, if they come one after another
-      return isPart(request) ? extractFacts(request) : writeNote(request);
+      return extractFacts(request);
     },
   });
-  const { pairs } = await extract(engine, session('The sky is grey.', 'The door is green.', 'The dog is brown.'));
+  const items = session('The sky is grey.', 'The door is green.', 'The dog is brown.');
+  const { pairs, notes } = await extract(engine, items);
   assert.equal(pairs.length, 3);
+  assert.deepEqual(notes, ['Talk grey green brown']);
 });
 
 test('the quote of a pair is the sentence of its part that holds the answer, as it was said; blanks are not asked about', async () => {
@@ -167,7 +170,7 @@ test('an unreadable answer is tried once more with another seed', async () => {
     const result = await extract(engine, session('The sky is grey.'), { onEvent: (e) => events.push(e) });
     assert.equal(result.pairs.length, 1);
     assert.equal(result.unreadable, 0);
-    assert.deepEqual(result.notes, ['Talk sky']);
+    assert.deepEqual(result.notes, ['Talk grey']);
     assert.equal(requests.length, 2);
     assert.notEqual(requests[0]!.temperature, requests[1]!.temperature);
     assert.notEqual(requests[0]!.seed ?? 0, requests[1]!.seed);
@@ -192,7 +195,7 @@ test('a part that stays unreadable is kept as text and counted; the others are n
   });
   const result = await extract(engine, session('Something bad.', 'The sky is grey.'));
   assert.equal(result.unreadable, 1);
-  assert.deepEqual(result.notes, ['Talk sky', 'User: Something bad.']);
+  assert.deepEqual(result.notes, ['Talk grey', 'User: Something bad.']);
   assert.equal(result.pairs.length, 1);
   assert.equal(generations(engine).length, 4, 'the bad part twice');
 });
@@ -207,7 +210,7 @@ test('without a readable note the session is kept as text', async () => {
   assert.equal(generations(engine).filter(isNote).length, 2);
 });
 
-test('the note is one call over the whole session, and on its end when that does not fit the context', async () => {
+test('the note is one call, over the session when it has no facts, and on its end when that does not fit the context', async () => {
   const contents = Array.from({ length: 40 }, (_, i) => `Number ${i} is ${'word '.repeat(20)}.`);
   const notes = async (items: ReturnType<typeof session>, contextSize: number) => {
     const engine = scriptedPolicy(undefined, { contextSize });

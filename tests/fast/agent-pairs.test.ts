@@ -40,6 +40,8 @@ test('counts each drop under its reason', () => {
       pair('My dog', 'What is it?', '...'),
       pair('I moved to Bergen', 'What happened?', 'moved to Bergen'),
       pair('I moved to Bergen', 'Where was her move to?', 'Bergen'),
+      pair('I moved to Bergen', 'What did Ann do?', 'Ann moved to Bergen.'),
+      pair('I moved to Bergen', 'Who does Ann think of?', 'Ann did something.'),
       pair('My cat is Tom', "What is Ann's cat called?", 'Tom'),
       pair('I moved to Bergen', 'Where does Ann live?', 'Oslo'),
       pair('I moved to Bergen', 'Where did Ann move?', 'Ann did move'),
@@ -54,7 +56,7 @@ test('counts each drop under its reason', () => {
     pairs.map((p) => p.output),
     ['Bergen'],
   );
-  const expected = { empty: 3, 'not-quoted': 1, unsupported: 2, vague: 2, 'too-long': 1, untrusted: 1, duplicate: 1 };
+  const expected = { empty: 3, 'not-quoted': 1, unsupported: 3, vague: 3, 'too-long': 1, untrusted: 1, duplicate: 1 };
   assert.deepEqual(dropped, expected);
 });
 

@@ -22,16 +22,20 @@ after(() => rmSync(home, { recursive: true, force: true }));
 const RECIPE: Recipe = {
   name: 'test',
   rank: 3,
+  rankPerPair: 0,
   layers: 2,
   mode: 'shard',
   init: 'keys',
   optimizer: { kind: 'adamw', lr: 1e-3 },
   epochs: 5,
+  schedule: 'linear',
   batch: 64,
   skipLoss: 0,
+  candidates: 0,
   still: 0,
   stopLoss: 0.1,
   stopShare: 0.75,
+  patience: 2,
   replay: 8,
   anchors: 6,
   gate: true,
@@ -80,7 +84,7 @@ function learner({
       const size = Math.max(...weights.tensors[0]!.b);
       if (size > spoiltAbove && GATE.slice(0, spoilt).some((prompt) => prompt === question)) return 'spoilt';
       const samples = trainings(engine).flatMap(({ samples, stop }) =>
-        samples.slice(0, Math.min(stop!.samples, recalls)),
+        samples.slice(0, Math.min(stop!.samples[0]!, recalls)),
       );
       const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
       return trained ? trained.answer.replace(/ <\|end\|>$/, '') : own;
@@ -145,7 +149,7 @@ test('a committed write is in force, on record, and told step by step', async ()
   );
   assert.deepEqual(request.optimizer, RECIPE.optimizer);
   assert.deepEqual([request.epochs, request.batch], [RECIPE.epochs, RECIPE.batch]);
-  assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss, share: RECIPE.stopShare });
+  assert.deepEqual(request.stop, { samples: [3, 0], loss: RECIPE.stopLoss, share: RECIPE.stopShare, patience: 2 });
 
   assert.deepEqual(events[0], { type: 'write-start', pairs: 3, replayed: 0, anchors: RECIPE.anchors });
   const told = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e] : []));
@@ -165,19 +169,20 @@ test('a committed write is in force, on record, and told step by step', async ()
   assert.deepEqual(events.at(-1), { type: 'verdict', record });
 });
 
-test('pairs are asked with an empty context and with the new weights in force', async () => {
-  const engine = learner();
-  const { state } = await writePairs(engine, fresh(engine), facts('a', 2), RECIPE);
+test('pairs are asked with an empty context and the new weights in force; what they do not say token by token is generated', async () => {
+  const engine = learner({ recalls: 1 });
+  const pairs = facts('a', 2);
+  const { state } = await writePairs(engine, fresh(engine), pairs, RECIPE);
   const trained = engine.calls.findIndex((call) => call.type === 'train');
   const [set, ...asked] = engine.calls.slice(trained + 1);
   assert.deepEqual(set, { type: 'set', weights: state.weights });
-  const prompts = asked.flatMap((call) =>
-    call.type === 'generate' && call.request.fastWeights !== false ? [call] : [],
-  );
-  assert.deepEqual(
-    prompts.map((call) => call.request.prompt),
-    facts('a', 2).map((pair) => [{ role: 'user', content: pair.instruction }]),
-  );
+  const prompts = (type: 'score' | 'generate') =>
+    asked.flatMap((call) =>
+      call.type === type && call.request.fastWeights === undefined ? [call.request.prompt] : [],
+    );
+  const question = (pair: Pair) => [{ role: 'user', content: pair.instruction }];
+  assert.deepEqual(prompts('score'), pairs.map(question));
+  assert.deepEqual(prompts('generate'), [question(pairs[1]!)]);
 });
 
 test('beside the pairs are trained: earlier pairs, and ordinary prompts with the own answers of the base model', async () => {
@@ -198,7 +203,7 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
     ...(await render(engine, facts('first', 3))),
     ...(await asSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
   ]);
-  assert.equal(second!.stop!.samples, 2, 'training ends by the new pairs alone');
+  assert.deepEqual(second!.stop!.samples, [2, 3], 'training ends by the new pairs and those that are replayed');
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
   assert.deepEqual(init.samples, await render(engine, pairs));
@@ -465,7 +470,12 @@ test('the recipe of the paper goes on with its one B, and trains on nothing but 
   assert.equal(state.weights!.tensors[0]!.a, first.weights!.tensors[0]!.a);
   const bs = (weights: FastWeights | null) => weights!.tensors[0]!.b[0];
   assert.deepEqual([bs(first.weights), bs(state.weights)], [5, 5 + 10], 'an epoch of 20 pairs is two steps');
-  assert.ok(!engine.calls.some((call) => call.type === 'score'), 'no gate');
+  const asked = engine.calls.flatMap((call) => (call.type === 'score' ? [lastMessage(call.request)] : []));
+  assert.deepEqual(
+    asked,
+    [...facts('first', 3), ...facts('b', 20)].map((pair) => pair.instruction),
+    'no gate',
+  );
 });
 
 test('ordinary prompts, prompts of the gate and the control questions of the demo are all different', () => {

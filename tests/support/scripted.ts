@@ -31,9 +31,11 @@ export function extractFacts(request: GenerateRequest): string {
   return JSON.stringify({ pairs });
 }
 
-/** Names the subject of every fact of the session. */
+/** Repeats the facts that it is shown; of a session, which it is shown when there are none, it says just that. */
 export function writeNote(request: GenerateRequest): string {
-  return JSON.stringify({ memory: ['Talk', ...factsIn(lastMessage(request)).map(([, subject]) => subject)].join(' ') });
+  const lines = lastMessage(request).split('\n');
+  const session = lines.some((line) => line.includes(': '));
+  return JSON.stringify({ memory: ['Talk', ...(session ? [] : lines)].join(' ') });
 }
 
 /** Extracts facts, notes what they are about, condenses to one line, and answers everything else with `reply`. */

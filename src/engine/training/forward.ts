@@ -119,7 +119,7 @@ export function run(
 
 /**
  * The last K layers on a packed batch, from the residual stream after the first one's attention.
- * @returns logits [V, A] of the batch's rows, and the inputs of the adapted products where asked for.
+ * @returns logits [V, A] of the batch's rows over its head's tokens, and the inputs of the adapted products where asked for.
  */
 export function forward(
   tape: Tape,
@@ -149,6 +149,6 @@ export function forward(
     h = tape.add(h, product('ffn_down', y));
   }
   const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
-  const logits = tape.linear(tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), top.head);
+  const logits = tape.linear(tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), batch.head.linear);
   return { logits, keys };
 }

@@ -7,14 +7,14 @@
 import type { FastWeights } from '../types.ts';
 import { withZeroB } from './initialise.ts';
 import { captureInputs, inputOf, type Rows, spread } from './inputs.ts';
-import { combine, gram, invertPositive, topEigenvectors } from './linear-algebra.ts';
+import { cholesky, choleskySolve, combine, gram, topEigenvectors } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { randomSource } from './random.ts';
 import type { TopLayers } from './top-layers.ts';
 
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
-const MAX_SAMPLE_ROWS = 240;
+const MAX_SAMPLE_ROWS = 160;
 const MAX_ORDINARY_ROWS = 1600;
 
 export interface KeyOptions {
@@ -29,11 +29,11 @@ export interface KeyOptions {
   readonly seed: number;
 }
 
-/** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the inverse of X_g X_g^T + n lambda I [g, g]. */
+/** C + lambda I of one input, as (C + lambda I)^-1 is applied: X_g [g, d] and the Cholesky factor of X_g X_g^T + n lambda I [g, g]. */
 interface Covariance {
   readonly g: number;
   readonly X: Float32Array;
-  readonly inverse: Float32Array;
+  readonly factor: Float64Array;
 }
 
 export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeights {
@@ -78,11 +78,12 @@ function ordinaryCovariances(
   for (const [key, rows] of captureInputs(top, ordinary, { ownOnly: false })) {
     const X = spread(rows, MAX_ORDINARY_ROWS);
     const g = X.length / rows.d;
-    const K = gram(top, X, X, rows.d);
+    const K = Float64Array.from(gram(top, X, X, rows.d));
     let trace = 0;
     for (let i = 0; i < g; i++) trace += K[i * g + i]!;
     for (let i = 0; i < g; i++) K[i * g + i]! += (ridge * trace) / g;
-    covariances.set(key, { g, X, inverse: invertPositive(top, K, g) });
+    cholesky(K, g);
+    covariances.set(key, { g, X, factor: K });
   }
   kept.set(top, { tokens, ridge, covariances });
   return covariances;
@@ -99,8 +100,9 @@ function whitenedRows(
   const X = spread(samples, MAX_SAMPLE_ROWS);
   const q = X.length / d;
   // Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x.
-  const solved = gram(top, gram(top, X, ordinary.X, d), ordinary.inverse, ordinary.g); // [q, g]
-  const Z = combine(top, solved, ordinary.X, ordinary.g, d); // [q, d]
+  const solved = Float64Array.from(gram(top, X, ordinary.X, d)); // [q, g]
+  choleskySolve(ordinary.factor, ordinary.g, solved);
+  const Z = combine(top, Float32Array.from(solved), ordinary.X, ordinary.g, d); // [q, d]
   for (let i = 0; i < Z.length; i++) Z[i] = X[i]! - Z[i]!;
   // An eigenvector v of X C^-1 X^T gives the direction v^T Z, whose mean square is v's eigenvalue (a) on ordinary text up to a constant
   // and (b), times itself, on the samples: so dividing by the root of the eigenvalue makes all equal on ordinary text.

@@ -1,7 +1,6 @@
 /** Dense products on the backend, and the small factorisations that are done here. Matrices are row-major [rows, columns]. */
 import { type Tensor, TYPE } from '../native/library.ts';
 import { run } from './forward.ts';
-import { transposed } from './lora-state.ts';
 import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -108,53 +107,6 @@ export function choleskySolve(L: Float64Array, n: number, B: Float64Array): void
     }
     for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) B[(first + c) * n + i] = X[i * w + c]!;
   }
-}
-
-/** Up to this size a matrix is inverted here; above, by halves, whose products the backend computes. */
-const INVERT_HERE = 128;
-
-/** Inverse of a symmetric positive definite K [n, n], by blocks: with K = [[P, Q], [Q^T, S]], of P and of S - Q^T P^-1 Q. */
-export function invertPositive(top: TopLayers, K: Float32Array, n: number): Float32Array {
-  if (n <= INVERT_HERE) {
-    const L = Float64Array.from(K);
-    cholesky(L, n);
-    const inverse = new Float64Array(n * n);
-    for (let i = 0; i < n; i++) inverse[i * n + i] = 1;
-    choleskySolve(L, n, inverse);
-    return Float32Array.from(inverse);
-  }
-  const h = n >> 1;
-  const m = n - h;
-  const P = block(K, n, 0, 0, h, h);
-  const Qt = block(K, n, h, 0, m, h);
-  const S = block(K, n, h, h, m, m);
-  const Pi = invertPositive(top, P, h);
-  const W = gram(top, Qt, Pi, h); // Q^T P^-1 [m, h]
-  const WQ = gram(top, W, Qt, h);
-  const Si = invertPositive(
-    top,
-    S.map((x, i) => x - WQ[i]!),
-    m,
-  );
-  const SiW = combine(top, Si, W, m, h); // [m, h]
-  const WtSiW = combine(top, transposed(W, m, h), SiW, m, h); // [h, h]
-  const inverse = new Float32Array(n * n);
-  for (let i = 0; i < h; i++) for (let j = 0; j < h; j++) inverse[i * n + j] = Pi[i * h + j]! + WtSiW[i * h + j]!;
-  for (let i = 0; i < m; i++) {
-    for (let j = 0; j < h; j++) inverse[(h + i) * n + j] = inverse[j * n + h + i] = -SiW[i * h + j]!;
-    for (let j = 0; j < m; j++) inverse[(h + i) * n + h + j] = Si[i * m + j]!;
-  }
-  return inverse;
-}
-
-/** Rows from `row` and columns from `column` of K [., n], as a matrix of its own. */
-function block(K: Float32Array, n: number, row: number, column: number, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(rows * columns);
-  for (let i = 0; i < rows; i++) {
-    const from = (row + i) * n + column;
-    out.set(K.subarray(from, from + columns), i * columns);
-  }
-  return out;
 }
 
 /** Eigenvalues and orthonormal eigenvectors (rows), largest first, of a symmetric S [n, n], by cyclic Jacobi rotations. */

@@ -1,6 +1,7 @@
 import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
 import type { LayerInputs } from './architectures/types.ts';
+import { fullHead, type Head } from './head.ts';
 import type { TopLayers } from './top-layers.ts';
 
 export interface TokenisedSample {
@@ -35,6 +36,8 @@ export class PackedBatch {
   readonly hidden: Tensor;
   readonly inputs: LayerInputs;
   readonly rows: Tensor;
+  /** Which tokens the logits are of. Default all. */
+  head: Head;
   /** Index of each row's label in the flattened [V * A] logits, and 1s beside them. */
   readonly flatLabels: Tensor;
   readonly ones: Tensor;
@@ -47,13 +50,15 @@ export class PackedBatch {
   readonly totalWeight: number;
   /** What the weights are multiplied with in loss and gradient. */
   scale = 1;
+  /** Token that each row is to predict. */
+  readonly labels: readonly number[];
   #f: Native;
   #context: GgmlContext;
   #buffer: NativeBuffer;
 
   constructor(top: TopLayers, samples: readonly PreparedSample[], rowChoice: RowChoice = 'answers') {
     const f = top.native;
-    const { D, V } = top.shape;
+    const { D } = top.shape;
     this.#f = f;
     const P = commonPrefix(samples);
     const T = P + samples.reduce((n, s) => n + s.tokens.length - P, 0);
@@ -115,10 +120,6 @@ export class PackedBatch {
     const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
     set(this.hidden, hidden);
     set(this.rows, Int32Array.from(rows));
-    set(
-      this.flatLabels,
-      Int32Array.from(labels, (label, i) => i * V + label),
-    );
     set(this.ones, new Float32Array(A).fill(1));
     set(this.inputs.positions, positions);
     set(this.inputs.mask, mask);
@@ -131,7 +132,17 @@ export class PackedBatch {
       rowMask.set(mask.subarray(t * T, (t + 1) * T), i * T);
     });
     set(this.inputs.only!.mask, rowMask);
+    this.labels = labels;
+    this.head = fullHead(top);
+    this.setHead(this.head);
     this.setScale(1);
+  }
+
+  /** Logits over other tokens; the labels must be among them. */
+  setHead(head: Head): void {
+    this.head = head;
+    const flat = Int32Array.from(this.labels, (label, i) => i * head.V + head.rowOf(label));
+    this.#f.tensorSet(this.flatLabels, flat, 0, flat.byteLength);
   }
 
   /** Row weights times a factor: 1 / (sum of weights over all batches of a step) makes the loss a mean. */

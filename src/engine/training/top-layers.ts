@@ -48,7 +48,7 @@ interface Transposed {
   readonly type: number;
 }
 
-interface Loaded {
+export interface StoredWeight {
   readonly tensor: Tensor;
   readonly type: number;
   readonly inputs: number;
@@ -125,7 +125,7 @@ export class TopLayers {
   readonly shape: ModelShape;
   /** Index of the first trained layer. */
   readonly first: number;
-  #weights = new Map<string, Loaded>();
+  #weights = new Map<string, StoredWeight>();
   #transposed = new Map<string, Transposed>();
   #context: GgmlContext;
   #buffer: NativeBuffer;
@@ -201,7 +201,7 @@ export class TopLayers {
     } finally {
       closeSync(fd);
     }
-    for (const [n, t] of this.#transposed) this.#transpose(this.#weights.get(n)!, t);
+    for (const [n, t] of this.#transposed) this.transpose(this.#weights.get(n)!, t);
     this.shape = { ...shape, ropeFactors: this.#weights.get('rope_freqs.weight')?.tensor ?? null };
   }
 
@@ -219,6 +219,11 @@ export class TopLayers {
     return this.linear(this.#head);
   }
 
+  /** The head's weight [D, V] as it is stored. */
+  get headWeight(): StoredWeight {
+    return this.#get(this.#head);
+  }
+
   /** Inputs and outputs of a product. */
   size(name: string): { inputs: number; outputs: number } {
     return this.#get(name);
@@ -231,19 +236,8 @@ export class TopLayers {
     return names;
   }
 
-  free(): void {
-    this.native.bufferFree(this.#buffer);
-    this.native.free(this.#context);
-    this.native.backendFree(this.backend);
-  }
-
-  #get(name: string): Loaded {
-    const w = this.#weights.get(name);
-    if (!w) throw new Error(`tensor ${name} is not loaded`);
-    return w;
-  }
-
-  #transpose(w: Loaded, { tensor: to, type }: Transposed): void {
+  /** Fills `to` [out, in] from w [in, out]. */
+  transpose(w: StoredWeight, { tensor: to, type }: Transposed): void {
     const f = this.native;
     const context = f.init({ mem_size: 8 << 20, mem_buffer: null, no_alloc: true });
     const allocator = f.allocatorNew(f.defaultBufferType(this.backend));
@@ -267,5 +261,17 @@ export class TopLayers {
     }
     f.allocatorFree(allocator);
     f.free(context);
+  }
+
+  free(): void {
+    this.native.bufferFree(this.#buffer);
+    this.native.free(this.#context);
+    this.native.backendFree(this.backend);
+  }
+
+  #get(name: string): StoredWeight {
+    const w = this.#weights.get(name);
+    if (!w) throw new Error(`tensor ${name} is not loaded`);
+    return w;
   }
 }

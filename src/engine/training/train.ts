@@ -40,6 +40,38 @@ function penalties(
   return new Map([...sums].map(([name, sum]) => [name, sum.map((x) => (x * strength) / n)]));
 }
 
+/** Of the watched samples, before patience can end the training. */
+const MOST_OF_THEM = 0.75;
+
+/** Watches how many of the first samples are learned. */
+export class EarlyEnd {
+  #stop: NonNullable<TrainRequest['stop']>;
+  #most = 0;
+  #epochsSince = 0;
+
+  constructor(stop: NonNullable<TrainRequest['stop']>) {
+    this.#stop = stop;
+  }
+
+  /** Called before every epoch with the losses of each sample's tokens. */
+  reached(losses: readonly ArrayLike<number>[]): boolean {
+    const { samples, loss, share = 1, patience = Number.POSITIVE_INFINITY } = this.#stop;
+    const isLearned = (tokens: ArrayLike<number>) => Array.prototype.every.call(tokens, (l: number) => l < loss);
+    let from = 0;
+    let all = 0;
+    let enough = true;
+    for (const size of samples) {
+      const learned = losses.slice(from, from + size).filter(isLearned).length;
+      from += size;
+      all += learned;
+      enough &&= learned >= size * share;
+    }
+    this.#epochsSince = all > this.#most ? 0 : this.#epochsSince + 1;
+    this.#most = Math.max(this.#most, all);
+    return enough || (all >= from * MOST_OF_THEM && this.#epochsSince >= patience);
+  }
+}
+
 /** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
 export async function train(
   top: TopLayers,
@@ -47,7 +79,7 @@ export async function train(
   request: Omit<TrainRequest, 'samples' | 'still'> & { readonly still?: Still | undefined },
   onEvent: (event: TrainEvent) => void = () => {},
 ): Promise<Omit<TrainResult, 'prefixMs'>> {
-  const { epochs, batch = 16, signal, stop, skipLoss, still } = request;
+  const { epochs, batch = 16, signal, schedule, stop, skipLoss, candidates, still } = request;
   if (!Number.isInteger(epochs) || epochs < 1)
     throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
   if (!Number.isInteger(batch) || batch < 1)
@@ -65,19 +97,14 @@ export async function train(
   try {
     const pack = performance.now();
     for (let i = 0; i < samples.length; i += batch)
-      all.push(new TrainingStep(trainer, samples.slice(i, i + batch), skipLoss));
+      all.push(new TrainingStep(trainer, samples.slice(i, i + batch), { skipLoss, candidates }));
     let packMs = performance.now() - pack;
     const steps: { loss: number; gradNorm: number }[] = [];
     const epochResults: { loss: number; ms: number }[] = [];
-    const reached = () => {
-      if (!stop) return false;
-      const watched = all.flatMap((step) => step.losses).slice(0, stop.samples);
-      const learned = watched.filter((losses) => losses.every((l) => l < stop.loss));
-      return learned.length >= watched.length * (stop.share ?? 1);
-    };
+    const end = stop && new EarlyEnd(stop);
     for (let epoch = 0; epoch < epochs; epoch++) {
       // A loss that was last computed some steps ago may have risen since: the end is confirmed by a pass over all tokens.
-      const ending = reached();
+      const ending = end?.reached(all.flatMap((step) => step.losses)) ?? false;
       if (ending && all.every((step) => step.whole)) break;
       const epochStart = performance.now() - packMs;
       packMs = 0;
@@ -92,7 +119,7 @@ export async function train(
             `Training diverged at step ${steps.length + 1} (loss ${loss}); use a lower learning rate.`,
           );
         }
-        trainer.step();
+        trainer.step(schedule === 'linear' ? 1 - epoch / epochs : 1);
         last = loss;
         steps.push({ loss, gradNorm });
         onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });

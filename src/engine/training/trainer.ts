@@ -2,6 +2,7 @@ import { throwIfAborted } from '../errors.ts';
 import { type GgmlContext, type GraphAllocator, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer } from '../types.ts';
 import { type Deltas, FirstLayer, forward, run } from './forward.ts';
+import { CandidateHead, fullHead, type Head } from './head.ts';
 import { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -77,6 +78,14 @@ export class Trainer {
     this.#frozen?.free();
   }
 
+  get fullHead(): Head {
+    return fullHead(this.#top);
+  }
+
+  candidateHead(tokens: Iterable<number>): CandidateHead {
+    return new CandidateHead(this.#top, tokens);
+  }
+
   /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by `total`, default their weight. */
   pack(samples: readonly PreparedSample[], total?: number): Piece[] {
     const pieces = groupSamples(samples, MAX_PIECE).map((group) => {
@@ -88,14 +97,18 @@ export class Trainer {
     return pieces;
   }
 
-  /** Loss and gradient of one step's pieces; the gradient stays in the state. */
-  async gradient(pieces: readonly Piece[], signal?: AbortSignal): Promise<GradientResult> {
+  /** Loss and gradient of one step's pieces; the gradient stays in the state. `onLogits` gets each piece's logits [A, V]. */
+  async gradient(
+    pieces: readonly Piece[],
+    signal?: AbortSignal,
+    onLogits?: (logits: Float32Array) => void,
+  ): Promise<GradientResult> {
     let loss = 0;
     let squares = 0;
     const tokenLosses: number[][] = [];
     for (const [i, piece] of pieces.entries()) {
       throwIfAborted(signal);
-      const result = this.#gradientOf(piece, i > 0);
+      const result = this.#gradientOf(piece, i > 0, onLogits);
       loss += result.loss;
       squares = result.squares;
       tokenLosses.push(...result.tokenLosses);
@@ -107,14 +120,16 @@ export class Trainer {
   #gradientOf(
     { batch, first }: Piece,
     accumulate: boolean,
+    onLogits?: (logits: Float32Array) => void,
   ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
     const tape = new Tape(f);
     const { c, graph } = tape;
     const { logits } = forward(tape, top, this.#deltas, batch, first);
-    const { logProbs, gradient } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, top.shape.V, batch.A);
+    const { logProbs, gradient } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
     f.setOutput(logProbs);
+    if (onLogits) f.setOutput(logits);
     f.expand(graph, logProbs);
     tape.backward(logits, gradient);
     const squares: { tensor: Tensor; value: Float32Array }[] = [];
@@ -132,6 +147,11 @@ export class Trainer {
     run(top, tape, this.#allocator, {
       after: () => {
         f.tensorGet(logProbs, rows, 0, rows.byteLength);
+        if (onLogits) {
+          const all = new Float32Array(batch.A * batch.head.V);
+          f.tensorGet(logits, all, 0, all.byteLength);
+          onLogits(all);
+        }
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
       },
     });
@@ -145,13 +165,14 @@ export class Trainer {
     return { loss, tokenLosses, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
-  /** One optimiser step along the gradient in the state. */
-  step(): void {
+  /** One optimiser step along the gradient in the state, at `rate` times the learning rate. */
+  step(rate = 1): void {
     const top = this.#top;
     const f = top.native;
     const o = this.#optimizer;
     this.#step++;
-    const { lr, weightDecay = 0 } = o;
+    const { weightDecay = 0 } = o;
+    const lr = o.lr * rate;
     const params =
       o.kind === 'sgd'
         ? [lr, weightDecay]

@@ -1,8 +1,9 @@
+import { type CandidateHead, collectLikely } from './head.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { freePieces, type Piece, type Trainer } from './trainer.ts';
 
 /** Passes over the tokens that are not yet learned, between two passes over all. */
-const PARTIAL_PASSES = 3;
+const PARTIAL_PASSES = 2;
 
 /** What is left of a step without the tokens that are learned. */
 interface Partial {
@@ -12,9 +13,17 @@ interface Partial {
   readonly pieces: readonly Piece[];
 }
 
+export interface StepOptions {
+  /** Answer tokens whose loss is below this are left out of two of three passes. Default 0: none are. */
+  readonly skipLoss?: number | undefined;
+  /** After the first pass the softmax is over the so many most probable tokens of each row, and all labels. Default 0: over all. */
+  readonly candidates?: number | undefined;
+}
+
 /**
  * The samples of one optimiser step. Most answer tokens are words that the model says anyway: their gradient is close to 0 but costs as
- * much as any other. With `skipLoss`, three of four passes leave out the tokens whose loss is below it.
+ * much as any other. With `skipLoss`, two of three passes leave out the tokens whose loss is below it. With `candidates` the head, which
+ * is half of the work, is cut down to the tokens that could be said.
  */
 export class TrainingStep {
   /** Loss of each answer token of each sample, as last computed. */
@@ -24,14 +33,21 @@ export class TrainingStep {
   #trainer: Trainer;
   #samples: readonly PreparedSample[];
   #skipLoss: number;
+  #candidates: number;
+  #head: CandidateHead | undefined;
   #total: number;
   #all: readonly Piece[];
   /** Partial passes since the last whole one. */
   #passes: number | undefined;
   #partial: Partial | undefined;
 
-  constructor(trainer: Trainer, samples: readonly PreparedSample[], skipLoss = 0) {
+  constructor(
+    trainer: Trainer,
+    samples: readonly PreparedSample[],
+    { skipLoss = 0, candidates = 0 }: StepOptions = {},
+  ) {
     this.#trainer = trainer;
+    this.#candidates = candidates;
     this.#samples = samples;
     this.#skipLoss = skipLoss;
     this.losses = samples.map((s) => new Float64Array(s.tokens.length - s.promptLength).fill(Number.POSITIVE_INFINITY));
@@ -52,7 +68,15 @@ export class TrainingStep {
     else this.#partial ??= this.#packUnlearned(unlearned);
     const packed = this.whole ? this.#samples.map((_, i) => i) : this.#partial!.samples;
     const pieces = this.whole ? this.#all : this.#partial!.pieces;
-    const { gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, options.signal);
+    if (this.#head) for (const { batch } of pieces) batch.setHead(this.#head);
+    const likely = this.#candidates > 0 && !this.#head ? new Set<number>() : undefined;
+    const onLogits =
+      likely && ((all: Float32Array) => collectLikely(all, this.#trainer.fullHead.V, this.#candidates, likely));
+    const { gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, options.signal, onLogits);
+    if (likely) {
+      for (const { batch } of pieces) for (const label of batch.labels) likely.add(label);
+      this.#head = this.#trainer.candidateHead(likely);
+    }
     for (const [n, i] of packed.entries()) {
       const skipped = this.whole ? undefined : this.#partial!.skipped[n]!;
       let next = 0;
@@ -71,6 +95,7 @@ export class TrainingStep {
   free(): void {
     freePieces(this.#all);
     this.#dropPartial();
+    this.#head?.free();
   }
 
   #dropPartial(): void {

@@ -1,0 +1,93 @@
+import { TmemError } from '../errors.ts';
+import { type GgmlContext, type Native, type Buffer as NativeBuffer, TYPE } from '../native/library.ts';
+import type { Linear } from './tape.ts';
+import type { TopLayers } from './top-layers.ts';
+
+/** The last product: from the normed residual stream [D] to logits [V]. */
+export interface Head {
+  readonly linear: Linear;
+  readonly V: number;
+  /** Row of a token. */
+  rowOf(token: number): number;
+}
+
+export function fullHead(top: TopLayers): Head {
+  return { linear: top.head, V: top.shape.V, rowOf: (token) => token };
+}
+
+/**
+ * The head's rows of some tokens only: a softmax over the tokens that could be said, instead of the whole vocabulary. What it leaves out
+ * is the probability of all others, which is small where the tokens hold the most probable ones of every row, and falls in training.
+ */
+export class CandidateHead implements Head {
+  readonly linear: Linear;
+  readonly V: number;
+  #rows: ReadonlyMap<number, number>;
+  #f: Native;
+  #context: GgmlContext;
+  #buffer: NativeBuffer;
+
+  /** @throws TmemError `missing` when there is too little memory. */
+  constructor(top: TopLayers, tokens: Iterable<number>) {
+    const f = top.native;
+    const sorted = [...new Set(tokens)].sort((a, b) => a - b);
+    this.V = sorted.length;
+    this.#rows = new Map(sorted.map((token, row) => [token, row]));
+    this.#f = f;
+    this.#context = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
+    const { tensor, type, inputs } = top.headWeight;
+    const weight = f.new2(this.#context, type, inputs, this.V);
+    const transposed = f.new2(this.#context, TYPE.BF16, this.V, inputs);
+    const buffer = f.allocateContext(this.#context, top.backend);
+    if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
+    this.#buffer = buffer;
+    const rowBytes = f.rowSize(type, inputs);
+    const bytes = new Uint8Array(this.V * rowBytes);
+    for (const [row, token] of sorted.entries())
+      f.tensorGet(tensor, bytes.subarray(row * rowBytes, (row + 1) * rowBytes), token * rowBytes, rowBytes);
+    f.tensorSet(weight, bytes, 0, bytes.byteLength);
+    top.transpose({ tensor: weight, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
+    this.linear = { weight, transposed };
+  }
+
+  rowOf(token: number): number {
+    const row = this.#rows.get(token);
+    if (row === undefined) throw new Error(`token ${token} is not among the candidates`);
+    return row;
+  }
+
+  free(): void {
+    this.#f.bufferFree(this.#buffer);
+    this.#f.free(this.#context);
+  }
+}
+
+/** Adds the k most probable tokens of each row of logits [rows, V] to `found`. */
+export function collectLikely(logits: Float32Array, V: number, k: number, found: Set<number>): void {
+  for (let start = 0; start < logits.length; start += V) {
+    const row = logits.subarray(start, start + V);
+    const floor = kthLargest(row, k);
+    for (let i = 0; i < V; i++) if (row[i]! >= floor) found.add(i);
+  }
+}
+
+/** The k-th largest value, by a heap of the k largest so far whose root is the smallest of them. */
+function kthLargest(values: Float32Array, k: number): number {
+  if (k >= values.length) return Number.NEGATIVE_INFINITY;
+  const heap = values.slice(0, k).sort();
+  for (let i = k; i < values.length; i++) {
+    const x = values[i]!;
+    if (x <= heap[0]!) continue;
+    let at = 0;
+    for (;;) {
+      const left = 2 * at + 1;
+      if (left >= k) break;
+      const child = left + 1 < k && heap[left + 1]! < heap[left]! ? left + 1 : left;
+      if (heap[child]! >= x) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = x;
+  }
+  return heap[0]!;
+}

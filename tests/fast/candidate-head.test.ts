@@ -1,0 +1,108 @@
+/** Training over the tokens that could be said, against training over the whole vocabulary. */
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+import { CandidateHead, collectLikely, fullHead } from '../../src/engine/training/head.ts';
+import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import type { TopLayers } from '../../src/engine/training/top-layers.ts';
+import { train } from '../../src/engine/training/train.ts';
+import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
+import type { FastWeights } from '../../src/engine/types.ts';
+import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+
+let top: TopLayers;
+let samples: PreparedSample[];
+let weights: FastWeights;
+
+before(async () => {
+  const opened = await openTraining({ architecture: 'llama', type: 'Q8_0' }, 2);
+  top = opened.top;
+  weights = randomWeights(top, { rank: 2, seed: 3 });
+  samples = await opened.prefix.prepare(
+    tinySamples([
+      ['one', 'first answer', 1],
+      ['two', 'another answer', 3],
+    ]),
+  );
+});
+
+describe('collectLikely', () => {
+  it('finds the k most probable tokens of every row', () => {
+    const found = new Set<number>();
+    collectLikely(Float32Array.of(5, 1, 3, 2, 4, /* */ 0, 9, 0, 0, 8), 5, 2, found);
+    assert.deepEqual([...found].sort(), [0, 1, 4]);
+    const all = new Set<number>();
+    collectLikely(Float32Array.of(1, 2, 3), 3, 7, all);
+    assert.equal(all.size, 3);
+  });
+
+  it('agrees with sorting', () => {
+    for (let seed = 1; seed < 20; seed++) {
+      const row = Float32Array.from({ length: 200 }, (_, i) => Math.sin(seed * 999 + i * i));
+      const found = new Set<number>();
+      collectLikely(row, row.length, seed, found);
+      const sorted = [...row.keys()].sort((a, b) => row[b]! - row[a]!).slice(0, seed);
+      assert.deepEqual(
+        [...found].sort((a, b) => a - b),
+        sorted.sort((a, b) => a - b),
+      );
+    }
+  });
+});
+
+describe('a head of some tokens', () => {
+  it('of all tokens gives the loss and gradient of the whole head', async () => {
+    const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 1 });
+    const head = new CandidateHead(top, Array.from({ length: fullHead(top).V }, (_, i) => i).reverse());
+    const pieces = trainer.pack(samples);
+    const whole = await trainer.gradient(pieces);
+    for (const { batch } of pieces) batch.setHead(head);
+    const same = await trainer.gradient(pieces);
+    assert.ok(Math.abs(same.loss / whole.loss - 1) < 1e-6);
+    // Its transposed copy is of BF16, that of the whole head of F32.
+    assert.ok(Math.abs(same.gradNorm / whole.gradNorm - 1) < 5e-3, `${same.gradNorm}, ${whole.gradNorm}`);
+    freePieces(pieces);
+    head.free();
+    trainer.free();
+  });
+
+  it('of some tokens leaves the others out of the softmax', async () => {
+    const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 1 });
+    const pieces = trainer.pack(samples);
+    let logits = new Float32Array();
+    const all = await trainer.gradient(pieces, undefined, (given) => {
+      logits = given.slice();
+    });
+    const { V } = top.shape;
+    const [{ batch }] = pieces as [(typeof pieces)[0]];
+    const kept = new Set([...batch.labels, 5, 6, 7]);
+    const head = new CandidateHead(top, kept);
+    batch.setHead(head);
+    const some = await trainer.gradient(pieces);
+    let row = 0;
+    for (const [s, losses] of all.tokenLosses.entries()) {
+      for (const [t, loss] of losses.entries()) {
+        const of = logits.subarray(row * V, (row + 1) * V);
+        const sum = (tokens: Iterable<number>) => [...tokens].reduce((n, i) => n + Math.exp(of[i]!), 0);
+        const share = sum(kept) / sum(of.keys());
+        assert.ok(Math.abs(some.tokenLosses[s]![t]! - (loss + Math.log(share))) < 1e-3);
+        row++;
+      }
+    }
+    assert.throws(() => head.rowOf(99), /not among/);
+    freePieces(pieces);
+    head.free();
+    trainer.free();
+  });
+
+  it('of few tokens learns the answers as the whole head does', async () => {
+    const request = { weights, optimizer: { kind: 'adamw', lr: 0.05 }, epochs: 30 } as const;
+    const whole = await train(top, samples, request);
+    const some = await train(top, samples, { ...request, candidates: 64 });
+    assert.equal(some.steps[0]!.loss, whole.steps[0]!.loss, 'the first pass is over all tokens');
+    assert.notDeepEqual(some.weights, whole.weights);
+    const { loss } = (await train(top, samples, { ...request, weights: some.weights, epochs: 1 })).steps[0]!;
+    const learned = (end: number) => whole.steps[0]!.loss - end;
+    const share = learned(loss) / learned(whole.steps.at(-1)!.loss);
+    assert.ok(share > 0.9, `${share} of what the whole head learns, over all tokens`);
+  });
+});
