@@ -7,7 +7,8 @@ import { fixture, openReal } from '../support/real-model.ts';
 interface Chat {
   readonly messages: readonly ChatMessage[];
   readonly rendered: string;
-  readonly text: string;
+  /** By the kind of processor that the peer said it on. */
+  readonly text: Readonly<Record<string, string>>;
 }
 const { chats } = JSON.parse(fixture('parity/chat.json')) as { chats: readonly Chat[] };
 
@@ -20,8 +21,11 @@ for (const where of ['in this process', 'in a child process']) {
 
     it('says greedily what the peer library says', async () => {
       // One after the other, as it was asked there: a batch of several goes through other kernels, which round differently.
-      for (const { messages, text } of chats)
-        assert.equal((await complete(engine, { prompt: messages, maxTokens: 24 })).text, text);
+      const said: string[] = [];
+      for (const { messages } of chats) said.push((await complete(engine, { prompt: messages, maxTokens: 24 })).text);
+      const expected = Object.keys(chats[0]!.text).map((processor) => chats.map((chat) => chat.text[processor]));
+      const near = expected.find((texts) => texts[0] === said[0]) ?? expected[0];
+      assert.deepEqual(said, near);
     });
 
     it('renders the chat template that it says it on', async () => {
