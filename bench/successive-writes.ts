@@ -7,6 +7,7 @@
 import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { complete, type Engine } from '../src/engine/types.ts';
+import { meanLogProb } from '../src/memory/gate.ts';
 import { accepts, holds } from '../src/memory/recall.ts';
 import { getRecipe } from '../src/memory/recipe.ts';
 import { emptyMemory, type Pair } from '../src/memory/types.ts';
@@ -47,22 +48,19 @@ interface OwnWords {
   readonly base: number;
 }
 
-async function likelihood(engine: Engine, question: string, answer: string): Promise<number> {
-  const { logProbs } = await engine.score({ prompt: [{ role: 'user', content: question }], answer });
-  return logProbs.reduce((a, b) => a + b, 0) / logProbs.length;
-}
-
 function ownWords(engine: Engine): Promise<OwnWords[]> {
   return Promise.all(
     HELD_OUT.map(async (question) => {
       const answer = await ask(engine, question);
-      return { question, answer, base: await likelihood(engine, question, answer) };
+      return { question, answer, base: await meanLogProb(engine, question, answer, false) };
     }),
   );
 }
 
 async function natsLost(engine: Engine, words: readonly OwnWords[]): Promise<number> {
-  const lost = await Promise.all(words.map(async (w) => w.base - (await likelihood(engine, w.question, w.answer))));
+  const lost = await Promise.all(
+    words.map(async (w) => w.base - (await meanLogProb(engine, w.question, w.answer, true))),
+  );
   return lost.reduce((a, b) => a + b, 0) / lost.length;
 }
 

@@ -10,7 +10,8 @@
  * - A turn that is longer than the whole budget is cut into pieces with a write between them: nothing is lost.
  * - Extraction (q, h, m, d) goes through h turn by turn, each with the turn before it, instead of all of h and m at once:
  *   small models loop on long inputs and overlook most of what is in them. The parts do not see each other's answers and are
- *   decoded together. The note that is added to m is a call of its own, over all of h.
+ *   decoded together. Sentences with a name or number that no pair holds are then shown once more, each alone. The note that is
+ *   added to m is a call of its own, over the facts that were found, or over all of h when there are none.
  * - The extraction, and the rewriting of m, are done by theta0, without Delta, unless `extract.fastWeights` says otherwise;
  *   the paper extracts with theta0 + Delta_t. Measured on the demo: under the Delta of the first write, the second extraction
  *   put the words of what it had learned into its questions ("How many new found babies has the new found news").

@@ -42,6 +42,6 @@ process.exitCode = await runProgram([demo, run, chat, sftWithAnchors, pull, mode
 });
 
 async function ordinarySamples(engine: Engine) {
-  const { ORDINARY } = await import('../memory/ordinary.ts');
-  return Promise.all(ORDINARY.map(({ instruction, output }) => engine.renderSample(instruction, output)));
+  const ordinary = await import('../memory/ordinary.ts');
+  return ordinary.ordinarySamples(engine);
 }

@@ -48,7 +48,8 @@ async function basePrompts(engine: Engine, signal?: AbortSignal): Promise<GatePr
   );
 }
 
-async function meanLogProb(
+/** Mean log-probability of a token of an answer to a question with nothing else in the context. */
+export async function meanLogProb(
   engine: Engine,
   instruction: string,
   answer: string,

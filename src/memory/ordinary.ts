@@ -1,3 +1,5 @@
+import type { Engine, Sample } from '../engine/types.ts';
+
 /**
  * Ordinary text: questions of everyday use with plain answers. The inputs of the adapted products on it are what A is whitened
  * against, so it has the form of what is asked of a memory ("What is the ... of ...?"; general chat adds little, LOG.md). Some of the
@@ -147,3 +149,8 @@ export const ORDINARY = (
     ['What do you need to bake bread?', 'You need flour, water, yeast and salt to bake bread.'],
   ] as const
 ).map(([instruction, output]) => ({ instruction, output }));
+
+/** The ordinary text as training samples of a model. */
+export function ordinarySamples(engine: Engine): Promise<Sample[]> {
+  return Promise.all(ORDINARY.map(({ instruction, output }) => engine.renderSample(instruction, output)));
+}

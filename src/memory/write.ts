@@ -9,7 +9,7 @@ import { complete, type Engine, type FastWeights, type Sample } from '../engine/
 import { asSamples, type OwnAnswer, ownAnswers } from './anchors.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
-import { ORDINARY } from './ordinary.ts';
+import { ORDINARY, ordinarySamples } from './ordinary.ts';
 import { normalise, recalls } from './recall.ts';
 import type { Recipe } from './recipe.ts';
 import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
@@ -120,8 +120,7 @@ async function trainWrite(
   const { signal, onEvent = () => {} } = options;
   const { layers } = recipe;
   const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
-  const render = (list: readonly Pick<Pair, 'instruction' | 'output'>[]) =>
-    Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
+  const render = (list: readonly Pair[]) => Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
   const fresh = await render(pairs);
   const samples: Sample[] = [
     ...fresh,
@@ -139,7 +138,7 @@ async function trainWrite(
         ? {
             kind: 'keys' as const,
             samples: fresh,
-            ordinary: await render(ORDINARY),
+            ordinary: await ordinarySamples(engine),
             scale: recipe.scale,
             ridge: recipe.ridge,
           }

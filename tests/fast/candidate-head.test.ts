@@ -7,22 +7,17 @@ import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { train } from '../../src/engine/training/train.ts';
 import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
 import type { FastWeights } from '../../src/engine/types.ts';
-import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+import { openTrainingOn } from '../support/engine-fixture.ts';
 
 let top: TopLayers;
 let samples: PreparedSample[];
 let weights: FastWeights;
 
 before(async () => {
-  const opened = await openTraining({ architecture: 'llama', type: 'Q8_0' }, 2);
-  top = opened.top;
-  weights = randomWeights(top, { rank: 2, seed: 3 });
-  samples = await opened.prefix.prepare(
-    tinySamples([
-      ['one', 'first answer', 1],
-      ['two', 'another answer', 3],
-    ]),
-  );
+  ({ top, samples, weights } = await openTrainingOn({ architecture: 'llama', type: 'Q8_0' }, 2, [
+    ['one', 'first answer', 1],
+    ['two', 'another answer', 3],
+  ]));
 });
 
 describe('collectLikely', () => {

@@ -9,7 +9,7 @@ import { EarlyEnd, train } from '../../src/engine/training/train.ts';
 import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
 import { TrainingStep } from '../../src/engine/training/training-step.ts';
 import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
-import { openTraining, randomWeights, tinySamples } from '../support/engine-fixture.ts';
+import { openTraining, openTrainingOn, tinySamples } from '../support/engine-fixture.ts';
 import { dot, relativeDeviation } from '../support/finite-differences.ts';
 import { gaussian } from '../support/tiny-model.ts';
 
@@ -19,16 +19,11 @@ let samples: PreparedSample[];
 let weights: FastWeights;
 
 before(async () => {
-  const opened = await openTraining({ architecture: 'llama' }, 1);
-  top = opened.top;
-  weights = randomWeights(top, { rank: 2, seed: 3 });
-  samples = await opened.prefix.prepare(
-    tinySamples([
-      ['one', 'first answer', 1],
-      ['two', 'another answer', 3],
-      ['three', 'the end', 1],
-    ]),
-  );
+  ({ top, samples, weights } = await openTrainingOn({ architecture: 'llama' }, 1, [
+    ['one', 'first answer', 1],
+    ['two', 'another answer', 3],
+    ['three', 'the end', 1],
+  ]));
 });
 
 /** B after each of some steps along given gradients. */

@@ -9,6 +9,7 @@ import { type GgufInput, writeGguf } from '../../src/engine/gguf/writer.ts';
 import { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { LlamaModel } from '../../src/engine/llama/model.ts';
 import { PrefixPass } from '../../src/engine/llama/prefix.ts';
+import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import { TopLayers, type TopLayersOptions } from '../../src/engine/training/top-layers.ts';
 import type { FastWeights, Sample } from '../../src/engine/types.ts';
 import { gaussian, type TinyModelOptions, writeTinyModel } from './tiny-model.ts';
@@ -68,6 +69,20 @@ export async function openTraining(
     model.free();
   });
   return { top, prefix, model };
+}
+
+/** The parts of training on given pairs, with random fast weights of rank 2. */
+export async function openTrainingOn(
+  options: TinyModelOptions,
+  layers: number,
+  pairs: Parameters<typeof tinySamples>[0],
+): Promise<{ top: TopLayers; samples: PreparedSample[]; weights: FastWeights }> {
+  const { top, prefix } = await openTraining(options, layers);
+  return {
+    top,
+    samples: await prefix.prepare(tinySamples(pairs)),
+    weights: randomWeights(top, { rank: 2, seed: 3 }),
+  };
 }
 
 /** Fast weights with every A and B random, of sizes that change the logits clearly. */

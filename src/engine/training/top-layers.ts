@@ -68,7 +68,7 @@ const COMMON = [
 ];
 /** Of the first trained layer only the feed-forward part is computed: the cut is behind its attention. */
 const FIRST_PRODUCTS = ['ffn_gate.weight', 'ffn_up.weight'];
-const FIRST_LAYER = ['ffn_norm.weight', 'ffn_gate.weight', 'ffn_up.weight', 'ffn_down.weight'];
+const FIRST_LAYER = COMMON.filter((part) => part.startsWith('ffn_'));
 const Q8_BLOCK = 32;
 export const FFN_PARTS = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
 /** Rows of a weight that are transposed at a time: bounds the float copies in between. */

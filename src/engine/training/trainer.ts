@@ -2,7 +2,7 @@ import { throwIfAborted } from '../errors.ts';
 import { type GgmlContext, type GraphAllocator, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer } from '../types.ts';
 import { type Deltas, FirstLayer, forward, run } from './forward.ts';
-import { CandidateHead, fullHead, type Head } from './head.ts';
+import { CandidateHead } from './head.ts';
 import { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -78,10 +78,6 @@ export class Trainer {
     this.#frozen?.free();
   }
 
-  get fullHead(): Head {
-    return fullHead(this.#top);
-  }
-
   candidateHead(tokens: Iterable<number>): CandidateHead {
     return new CandidateHead(this.#top, tokens);
   }
@@ -101,7 +97,7 @@ export class Trainer {
   async gradient(
     pieces: readonly Piece[],
     signal?: AbortSignal,
-    onLogits?: (logits: Float32Array) => void,
+    onLogits?: (logits: Float32Array, V: number) => void,
   ): Promise<GradientResult> {
     let loss = 0;
     let squares = 0;
@@ -120,7 +116,7 @@ export class Trainer {
   #gradientOf(
     { batch, first }: Piece,
     accumulate: boolean,
-    onLogits?: (logits: Float32Array) => void,
+    onLogits?: (logits: Float32Array, V: number) => void,
   ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
@@ -150,7 +146,7 @@ export class Trainer {
         if (onLogits) {
           const all = new Float32Array(batch.A * batch.head.V);
           f.tensorGet(logits, all, 0, all.byteLength);
-          onLogits(all);
+          onLogits(all, batch.head.V);
         }
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
       },

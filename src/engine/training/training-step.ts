@@ -70,8 +70,7 @@ export class TrainingStep {
     const pieces = this.whole ? this.#all : this.#partial!.pieces;
     if (this.#head) for (const { batch } of pieces) batch.setHead(this.#head);
     const likely = this.#candidates > 0 && !this.#head ? new Set<number>() : undefined;
-    const onLogits =
-      likely && ((all: Float32Array) => collectLikely(all, this.#trainer.fullHead.V, this.#candidates, likely));
+    const onLogits = likely && ((all: Float32Array, V: number) => collectLikely(all, V, this.#candidates, likely));
     const { gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, options.signal, onLogits);
     if (likely) {
       for (const { batch } of pieces) for (const label of batch.labels) likely.add(label);
