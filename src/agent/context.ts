@@ -2,7 +2,7 @@
 import type { ChatMessage, Engine } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Turn } from '../memory/types.ts';
-import { EXTRACTION, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
+import { EXTRACTION, type ExtractionExample, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
 
 /** (q, h, m): what the policy sees while it works. */
 export function workingContext(parts: {
@@ -34,19 +34,19 @@ export function extractionContext(parts: {
   /** Names and numbers of the part that the pairs shall be about. */
   readonly about?: readonly string[] | undefined;
 }): ChatMessage[] {
-  const about = parts.about ? `\n${EXTRACTION.about.replace('{words}', () => parts.about!.join(', '))}` : '';
   const aware = parts.task ? `\n${EXTRACTION.aware.replace('{task}', () => parts.task!)}` : '';
   const before = parts.earlier
     .map((turn) => `${EXTRACTION.earlier}${transcriptLine({ ...turn, time: undefined })}\n`)
     .join('');
-  const ask = (part: string) => `${EXTRACTION.part}\n${part}`;
+  const ask = (part: string, about?: readonly string[]) =>
+    `${EXTRACTION.part}\n${part}${about ? `\n${EXTRACTION.about.replace('{words}', () => about.join(', '))}` : ''}`;
   return [
     { role: 'system', content: EXTRACTION.system },
-    ...EXTRACTION.examples.flatMap(({ part, pairs }): ChatMessage[] => [
-      { role: 'user', content: ask(part) },
+    ...EXTRACTION.examples.flatMap(({ part, about, pairs }: ExtractionExample): ChatMessage[] => [
+      { role: 'user', content: ask(part, about) },
       { role: 'assistant', content: JSON.stringify({ pairs }) },
     ]),
-    { role: 'user', content: before + ask(layOut(parts.part)) + about + aware },
+    { role: 'user', content: before + ask(layOut(parts.part), parts.about) + aware },
   ];
 }
 

@@ -4,7 +4,7 @@ import type { Pair } from '../memory/types.ts';
 import { contentWords } from './pairs.ts';
 import { SENTENCE_END } from './split.ts';
 
-/** A sentence of a session, and the names and numbers in it that no pair holds. */
+/** A sentence of a session, and the names and numbers in it that no pair answers with. */
 export interface Overlooked {
   readonly item: WorkingTurn;
   readonly sentence: string;
@@ -13,12 +13,20 @@ export interface Overlooked {
   readonly about: readonly string[];
 }
 
+/** Content words that a pair's output adds to its question: "Emil" answers "What is the name of Ann's brother?", not "Who is Emil?". */
+export function answerWords(pair: Pick<Pair, 'instruction' | 'output'>): string[] {
+  const asked = new Set(contentWords(pair.instruction));
+  return contentWords(pair.output).filter((word) => !asked.has(word));
+}
+
 /**
- * The sentences with a name or a number that is in no pair, each such word once. A capital letter makes a name, except at the start
- * of a sentence; the speakers' own names do not count.
+ * The sentences with a name or a number that answers no pair's question, each such word once. A capital letter makes a name, except at
+ * the start of a sentence and where a pair writes the word in lower case; the speakers' own names do not count.
  */
 export function overlooked(session: readonly WorkingTurn[], pairs: readonly Pair[]): Overlooked[] {
-  const known = new Set(pairs.flatMap((pair) => contentWords(`${pair.instruction} ${pair.output}`)));
+  const known = new Set(pairs.flatMap(answerWords));
+  for (const { instruction, output } of pairs)
+    for (const word of `${instruction} ${output}`.match(/(?<![\p{L}\p{N}])\p{Ll}\p{L}*/gu) ?? []) known.add(word);
   for (const { turn } of session) for (const word of contentWords(turn.speaker ?? '')) known.add(word);
   const found: Overlooked[] = [];
   for (const item of session) {

@@ -3,7 +3,7 @@ import { type ChatMessage, complete, type Engine, type JsonSchema } from '../eng
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
 import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
-import { overlooked } from './coverage.ts';
+import { answerWords, overlooked } from './coverage.ts';
 import { type Candidate, contentWords, DEFAULT_RULES, type DropCounts, groundPairs, type PairRules } from './pairs.ts';
 import { parseExtraction, type RawExtraction, type RawPair } from './parse.ts';
 import { CONDENSE } from './prompts.ts';
@@ -39,7 +39,7 @@ export interface ExtractOptions {
   readonly earlierTurns?: number;
   /** Tokens of an answer. Default 400. */
   readonly maxTokens?: number;
-  /** Ask again for sentences with a name or number that no pair holds. Default true. */
+  /** Ask again for sentences with a name or number that no pair answers with. Default true. */
   readonly secondLook?: boolean;
   /** Extract with fast weights in force, as in the paper. Default false: what they were trained on bends a long extraction (LOG.md). */
   readonly fastWeights?: boolean;
@@ -120,8 +120,8 @@ async function lookAgain(
       const place = [i, sentences.length] as const;
       const read = await extractPart(engine, { earlier, part: [part], about, place }, options);
       const words = about.flatMap(contentWords);
-      const holds = (pair: RawPair) => contentWords(pair.output).some((word) => words.includes(word));
-      return (read?.pairs ?? []).filter(holds).map((pair) => ({ ...pair, within: [item] }));
+      const answers = (pair: RawPair) => answerWords(pair).some((word) => words.includes(word));
+      return (read?.pairs ?? []).filter(answers).map((pair) => ({ ...pair, within: [item] }));
     }),
   );
   return answers.flat();

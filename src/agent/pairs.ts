@@ -56,20 +56,23 @@ export function groundPairs(
   const drop = (reason: DropReason): void => {
     dropped[reason] = (dropped[reason] ?? 0) + 1;
   };
-  const speakers = new Set(session.flatMap(({ turn }) => contentWords(turn.speaker ?? '')));
+  const names = new Set(session.flatMap(({ turn }) => turn.speaker ?? []));
+  const speakers = new Set([...names].flatMap(contentWords));
   const said = session.map(({ turn }) => normalise(transcriptLine(turn)));
   const kept = new Map<string, { pair: Pair; at: number; offset: number }>();
   /** Sentences that answer one question already: trained under several, a fact drowns its neighbours. */
   const sentences = new Set<string>();
-  for (const raw of candidates) {
-    const question = normalise(raw.instruction);
-    const quote = normalise(raw.source);
-    if (!question || !normalise(raw.output) || !quote) drop('empty');
-    else if (raw.instruction.length > rules.maxInstruction || raw.output.length > rules.maxOutput) drop('too-long');
+  for (const candidate of candidates) {
+    const quote = normalise(candidate.source);
+    if (!normalise(candidate.instruction) || !normalise(candidate.output) || !quote) drop('empty');
+    else if (candidate.instruction.length > rules.maxInstruction || candidate.output.length > rules.maxOutput)
+      drop('too-long');
     else {
-      const heard = said.map((text, at) => (raw.within?.includes(session[at]!) === false ? '' : text));
-      const at = findQuote(quote, raw.output, heard);
+      const heard = said.map((text, at) => (candidate.within?.includes(session[at]!) === false ? '' : text));
+      const at = findQuote(quote, candidate.output, heard);
       const spoken = session[at];
+      const raw = spoken ? withOwner(candidate, spoken.turn.speaker, names) : candidate;
+      const question = normalise(raw.instruction);
       const before = kept.get(question);
       if (!spoken) drop('not-quoted');
       else if (!supports(said[at]!, raw)) drop('unsupported');
@@ -121,6 +124,22 @@ const STOP_WORDS = new Set(
     /\s+/,
   ),
 );
+
+/** The pair with what its quote calls "my" given to who speaks: models like to give it to whom is spoken to. */
+function withOwner(pair: Candidate, speaker: string | undefined, names: ReadonlySet<string>): Candidate {
+  if (speaker === undefined) return pair;
+  let { instruction, output } = pair;
+  for (const [, owned] of pair.source.matchAll(/\bmy (\p{L}+)/giu)) {
+    for (const name of names) {
+      const wrong = `${name}'s ${owned}`;
+      if (name === speaker || pair.source.includes(wrong)) continue;
+      const right = `${speaker}'s ${owned}`;
+      instruction = instruction.replaceAll(wrong, right);
+      output = output.replaceAll(wrong, right);
+    }
+  }
+  return { ...pair, instruction, output };
+}
 
 /** The turn with the quote; of several, the last one that also holds a word of the output. -1: none. */
 function findQuote(quote: string, output: string, said: readonly string[]): number {

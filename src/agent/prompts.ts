@@ -8,6 +8,13 @@ export const SYSTEM = 'You are a helpful assistant with a memory.';
 /** Before the explicit memory m, in the system message. */
 export const MEMORY_HEADER = 'Notes from earlier conversations:';
 
+export interface ExtractionExample {
+  readonly part: string;
+  /** Words that are asked about again. */
+  readonly about?: readonly string[];
+  readonly pairs: readonly { readonly output: string; readonly instruction: string }[];
+}
+
 /** Extraction: the directive d as a system message, examples as turns of a chat (small models follow them better than rules). */
 export const EXTRACTION = {
   system: `You turn a message into memory cards for someone who will never see it. Answer with JSON: {"pairs": [{"output": one fact that the message states, in one short full sentence, "instruction": the question that this sentence answers}]}
@@ -17,7 +24,7 @@ Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" a
   /** Before the text to extract from. */
   part: 'Message:',
   /** Behind a sentence that is asked about again; `{words}` is replaced by its names and numbers. */
-  about: '(One card about: {words})',
+  about: '(One card with the answer: {words})',
   /** Behind the directive when the task is known; `{task}` is replaced. */
   aware: 'Facts that help with this come first: {task}',
   examples: [
@@ -50,6 +57,13 @@ Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" a
       ],
     },
     {
+      part: 'Friday 7 June 2019\nIngrid: The band was loud, so my neighbour Viktor drove me home at ten.',
+      about: ['Viktor'],
+      pairs: [
+        { output: "Ingrid's neighbour is called Viktor.", instruction: "What is the name of Ingrid's neighbour?" },
+      ],
+    },
+    {
       part: 'User: My train to Oslo leaves at 6:40. I am learning the harp there.',
       pairs: [
         {
@@ -59,7 +73,7 @@ Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" a
         { output: 'The user is learning the harp.', instruction: 'Which instrument is the user learning?' },
       ],
     },
-  ],
+  ] satisfies ExtractionExample[],
 } as const;
 
 /** The explicit memory of a session. */

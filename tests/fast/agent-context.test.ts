@@ -9,7 +9,7 @@ import {
   workingContext,
 } from '../../src/agent/context.ts';
 import { extract, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
-import { EXTRACTION } from '../../src/agent/prompts.ts';
+import { EXTRACTION, type ExtractionExample } from '../../src/agent/prompts.ts';
 import { schemaToGrammar } from '../../src/engine/grammar.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { Turn } from '../../src/memory/types.ts';
@@ -72,7 +72,7 @@ test('the turns before a part stand before it, each marked as said before', () =
 test('the examples are laid out as parts are, are what the schema allows, and nothing of them would be dropped', async () => {
   const grammar = parseGbnf(schemaToGrammar(PAIRS_SCHEMA));
   const context = extractionContext({ earlier: [], part: talk });
-  for (const [i, { part, pairs: expected }] of EXTRACTION.examples.entries()) {
+  for (const [i, { part, about, pairs: expected }] of (EXTRACTION.examples as readonly ExtractionExample[]).entries()) {
     const answer = context[2 + 2 * i]!;
     assert.equal(answer.role, 'assistant');
     assert.ok(grammar.accepts(answer.content), answer.content);
@@ -81,7 +81,7 @@ test('the examples are laid out as parts are, are what the schema allows, and no
     const [, time, speaker, content] = /^(?:(\w+ \d+ \w+ \d{4})\n)?(\w+): (.*)$/.exec(part)!;
     const named = speaker === 'User' ? {} : { speaker };
     const turn: Turn = { role: 'user', content: content!, time, ...named };
-    assert.equal(context[1 + 2 * i]!.content, extractionContext({ earlier: [], part: [turn] }).at(-1)!.content);
+    assert.equal(context[1 + 2 * i]!.content, extractionContext({ earlier: [], part: [turn], about }).at(-1)!.content);
 
     const engine = new ScriptedEngine({
       reply: (request) => (request.schema === PAIRS_SCHEMA ? answer.content : '{"memory": "note"}'),

@@ -19,7 +19,7 @@ const pair = (instruction: string, output: string): Pair => ({
 const words = (session: ReturnType<typeof turns>, pairs: readonly Pair[] = []) =>
   overlooked(session, pairs).map(({ sentence, about }) => [sentence, about]);
 
-test('names and numbers that no pair holds are found with their sentence, each once', () => {
+test('names and numbers that no pair answers with are found with their sentence, each once', () => {
   const session = turns('I met Ruben in New York. He paid 4719 euros. Ruben laughed.', "Ruben's boat left at 6:40.");
   assert.deepEqual(words(session), [
     ['I met Ruben in New York.', ['Ruben', 'New York']],
@@ -27,6 +27,7 @@ test('names and numbers that no pair holds are found with their sentence, each o
     ["Ruben's boat left at 6:40.", ['6:40']],
   ]);
   assert.deepEqual(words(session, [pair('Who met Ann in New York?', 'Ruben paid 4719 euros.')]), [
+    ['I met Ruben in New York.', ['New York']],
     ["Ruben's boat left at 6:40.", ['6:40']],
   ]);
 });
@@ -40,7 +41,7 @@ test('a sentence is handed on with what was said before it in its turn', () => {
   assert.deepEqual([found!.before, found!.sentence], ['My code is long.', 'It is 4719, see?']);
 });
 
-test('the extraction asks again about what was overlooked, and takes only pairs that hold it', async () => {
+test('the extraction asks again about what was overlooked, and takes only pairs that answer with it', async () => {
   const asked: string[] = [];
   const engine = new ScriptedEngine({
     reply: (request) => {
@@ -48,10 +49,11 @@ test('the extraction asks again about what was overlooked, and takes only pairs 
       const message = lastMessage(request);
       asked.push(message);
       return JSON.stringify({
-        pairs: message.includes('card about')
+        pairs: message.includes('One card')
           ? [
               { output: 'The code of Ann is 4719.', instruction: 'What is the code of Ann?' },
               { output: 'The code of Ann is long.', instruction: 'How long is the code of Ann?' },
+              { output: 'Ann has the code 4719.', instruction: 'Who has the code 4719?' },
             ]
           : [{ output: 'The dog of Ann is called Rex.', instruction: 'What is the dog of Ann called?' }],
       });

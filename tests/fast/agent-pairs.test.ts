@@ -60,6 +60,27 @@ test('counts each drop under its reason', () => {
   assert.deepEqual(dropped, expected);
 });
 
+test('what a quote calls "my" belongs to who said it', () => {
+  const talk = ['My brother Emil and Bob’s aunt came.', "My flat is near Bob's flat."].map((content, index) => ({
+    turn: { role: 'user' as const, speaker: 'Ann', content },
+    index,
+  }));
+  const bob = { turn: { role: 'user' as const, speaker: 'Bob', content: 'Fine.' }, index: 2 };
+  const kept = (source: string, instruction: string, output: string) =>
+    groundPairs([pair(source, instruction, output)], [...talk, bob]).pairs.map((p) => [p.instruction, p.output]);
+  const came = 'My brother Emil and Bob’s aunt came.';
+  assert.deepEqual(kept(came, "Who is Bob's brother?", "Bob's brother is Emil."), [
+    ["Who is Ann's brother?", "Ann's brother is Emil."],
+  ]);
+  assert.deepEqual(kept(came, "Who came with Ann's brother?", "Emil came with Bob's aunt."), [
+    ["Who came with Ann's brother?", "Emil came with Bob's aunt."],
+  ]);
+  const flat = "My flat is near Bob's flat.";
+  assert.deepEqual(kept(flat, "What is near Bob's flat?", "Ann's flat is near Bob's flat."), [
+    ["What is near Bob's flat?", "Ann's flat is near Bob's flat."],
+  ]);
+});
+
 test('of two answers to one question the one that was said later is kept, in whatever order they come', () => {
   const early = pair('name is Rex', "What is Ann's dog called?", 'Rex');
   const late = pair('he is Bruno now', "what is Ann's dog called", 'Bruno');
