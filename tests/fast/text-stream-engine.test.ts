@@ -95,6 +95,20 @@ describe('the KV cache', () => {
     assert.equal(reused.text, await text(await openTiny(MODEL), longer));
   });
 
+  it('keeps a long beginning while many short requests come and go', async () => {
+    const e = await openTiny(MODEL, 1024);
+    const long = { prompt: 'a long directive with its examples '.repeat(12), maxTokens: 4 };
+    const { promptTokens } = await complete(e, long);
+    assert.ok(promptTokens > 256, `${promptTokens}`);
+    for (let round = 0; round < 3; round++)
+      await Promise.all(PROMPTS.map((prompt) => complete(e, { prompt: `${round}. ${prompt}`, maxTokens: 8 })));
+    assert.equal((await complete(e, long)).cachedTokens, promptTokens - 1);
+    // It gives way to what would not fit beside it.
+    const all = { prompt: 'something else altogether '.repeat(36), maxTokens: 4 };
+    assert.ok((await complete(e, all)).promptTokens > 700);
+    assert.ok((await complete(e, long)).cachedTokens < promptTokens / 2);
+  });
+
   it('is not used across fast weights', async () => {
     const e = await openTiny(MODEL);
     const request = { prompt: 'a beginning that is the same', maxTokens: 6 };

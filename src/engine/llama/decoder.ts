@@ -9,6 +9,8 @@ const BATCH_TOKENS = 256;
 const SEQUENCES = 16;
 /** Tokens of a common prefix that are worth waiting for. */
 const WORTH_WAITING = 16;
+/** Tokens that are worth keeping while many short requests come in between (a directive with its examples, a long conversation). */
+const WORTH_KEEPING = 256;
 
 /** One sequence of the KV cache and what it holds. */
 interface Slot {
@@ -216,17 +218,14 @@ export class Decoder {
       0,
     );
     if (this.#running.length > 0 && reserved + needed > this.contextSize) return undefined;
-    const free = this.#slots.filter((s) => !s.busy);
-    if (free.length === 0) return undefined;
-    let slot: Slot;
+    const idle = this.#idleSlots();
+    let slot: Slot | undefined;
     if (best && !best.busy && shared >= best.tokens.length / 2) {
       slot = best;
     } else {
       // Taking the least recently used sequence keeps a long cached one that others may share.
-      slot =
-        free
-          .filter((s) => s !== best)
-          .reduce<Slot | undefined>((a, b) => (a && a.lastUse <= b.lastUse ? a : b), undefined) ?? free[0]!;
+      slot = idle.find((s) => s !== best) ?? idle[0];
+      if (!slot || (isLong(slot) && slot !== best && this.#running.length > 0 && idle.length === 1)) return undefined;
     }
     slot.busy = true;
     if (best && slot !== best) {
@@ -246,9 +245,19 @@ export class Decoder {
     return slot;
   }
 
-  /** Empties idle sequences, oldest first, until the running ones and `needed` fit beside what stays cached. */
+  /** Idle sequences in the order in which they are given up: the oldest first, but the longest last if it is long. */
+  #idleSlots(): Slot[] {
+    const idle = this.#slots.filter((s) => !s.busy).sort((a, b) => a.lastUse - b.lastUse);
+    const longest = idle.reduce<Slot | undefined>(
+      (a, b) => (a && a.tokens.length >= b.tokens.length ? a : b),
+      undefined,
+    );
+    return longest && isLong(longest) ? [...idle.filter((s) => s !== longest), longest] : idle;
+  }
+
+  /** Empties idle sequences, in that order, until the running ones and `needed` fit beside what stays cached. */
   #makeRoom(needed: number): void {
-    const idle = this.#slots.filter((s) => !s.busy && s.tokens.length > 0).sort((a, b) => a.lastUse - b.lastUse);
+    const idle = this.#idleSlots();
     let cached = idle.reduce((n, s) => n + s.tokens.length, 0);
     for (const slot of idle) {
       if (cached + needed <= this.contextSize) return;
@@ -319,6 +328,8 @@ export class Decoder {
     else running.resolve();
   }
 }
+
+const isLong = (slot: Slot) => slot.tokens.length >= WORTH_KEEPING;
 
 const remaining = (r: Running) => r.job.tokens.length - r.done;
 
