@@ -4,6 +4,8 @@ import { randomSource } from '../src/engine/training/random.ts';
 /** A made-up fact: a question that only it answers, and the value that a right answer holds. */
 export interface Fact {
   readonly instruction: string;
+  /** The question in other words, never trained on. */
+  readonly reworded: readonly string[];
   /** A full sentence. */
   readonly output: string;
   readonly value: string;
@@ -45,7 +47,8 @@ export function makeFacts(writes: number, each: number, seed: number): Fact[][] 
         if (seen.has(instruction)) continue;
         seen.add(instruction);
         const value = pick(values);
-        return { instruction, output: `The ${attribute} of ${person} is ${value}.`, value };
+        const reworded = [`What is ${person}'s ${attribute}?`, `Tell me ${person}'s ${attribute}, please.`];
+        return { instruction, reworded, output: `The ${attribute} of ${person} is ${value}.`, value };
       }
     }),
   );

@@ -1,7 +1,7 @@
 /**
- * Successive writes: does memory survive memory? N writes of M made-up facts each; after every write recall of its own, of the first
- * and of all facts so far, general questions that are never trained on, and the nats a token that the base model's own answers to
- * other such prompts have lost.
+ * Successive writes: does memory survive memory? N writes of M made-up facts each; after every write recall of its own and of the
+ * first facts, and general questions that are never trained on; after every fifth (`--every`) also recall of all facts so far and of its
+ * own asked in other words, and the nats a token that the base model's own answers to other prompts have lost.
  *   node bench/successive-writes.ts --model MODEL.gguf [--writes 20] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
  */
 import { parseArgs } from 'node:util';
@@ -30,9 +30,14 @@ async function ask(engine: Engine, question: string): Promise<string> {
   return (await complete(engine, { prompt: [{ role: 'user', content: question }], maxTokens: 24 })).text.trim();
 }
 
-async function recall(engine: Engine, facts: readonly Fact[]): Promise<number> {
-  const right = await Promise.all(facts.map(async (f) => holds(await ask(engine, f.instruction), f.value)));
-  return right.filter(Boolean).length / facts.length;
+async function recall(
+  engine: Engine,
+  facts: readonly Fact[],
+  questions: (fact: Fact) => readonly string[] = (fact) => [fact.instruction],
+): Promise<number> {
+  const asked = facts.flatMap((f) => questions(f).map((question) => ({ question, value: f.value })));
+  const right = await Promise.all(asked.map(async ({ question, value }) => holds(await ask(engine, question), value)));
+  return right.filter(Boolean).length / asked.length;
 }
 
 async function controls(engine: Engine): Promise<{ right: number; wrong: string[] }> {
@@ -102,9 +107,10 @@ for (const [w, list] of facts.entries()) {
   if (full) {
     line.all = Number((await recall(engine, facts.slice(0, w + 1).flat())).toFixed(3));
     line.last = await recall(engine, list);
+    line.reworded = await recall(engine, list, (fact) => fact.reworded);
+    line.nats = Number((await natsLost(engine, words)).toFixed(3));
   }
   const c = await controls(engine);
-  line.nats = Number((await natsLost(engine, words)).toFixed(3));
   line.controls = c.right;
   line.wrong = c.wrong;
   console.log(JSON.stringify(line));
