@@ -146,7 +146,8 @@ export class ScriptedEngine implements Engine {
     const answerTokens = (await this.tokenize(samples.map((s) => s.answer).join(' '))).length;
     onEvent?.({ type: 'prefix', ms: 0, tokens, answerTokens });
     const steps: { loss: number; gradNorm: number }[] = [];
-    const perEpoch = Math.max(1, Math.ceil(samples.length / batch));
+    const replayed = Math.min(request.replay?.count ?? 0, request.replay?.samples.length ?? 0);
+    const perEpoch = Math.max(1, Math.ceil((samples.length + replayed) / batch));
     const ends: { loss: number; ms: number }[] = [];
     training: for (let epoch = 0; epoch < epochs; epoch++) {
       for (let i = 0; i < perEpoch; i++) {

@@ -178,29 +178,27 @@ export interface TrainRequest {
   readonly frozen?: FastWeights;
   readonly optimizer: Optimizer;
   readonly epochs: number;
-  /** The learning rate over the epochs: as it is, or falling in a line towards 0. Default `constant`. */
-  readonly schedule?: 'constant' | 'linear';
   /** Samples a step, in the order given. Default 16. */
   readonly batch?: number;
   /**
-   * Stop once of every group, `share` (default all) of its samples have no answer token with a loss of `loss` or more; the groups are
-   * the first samples, `samples` many each. Below ln 2 every token is the most probable one, so that greedy decoding says the answer; a
-   * mean would hide the few tokens that carry the fact. With `patience`, also when three quarters of all are so and for this many
-   * epochs no more of them were.
+   * Stop once `share` (default all) of the first `samples` samples, and of those that are replayed, have no answer token with a loss
+   * of `loss` or more. Below ln 2 every token is the most probable one, so that greedy decoding says the answer; a mean would hide the
+   * few tokens that carry the fact. With `patience`, also when three quarters of all are so and for this many epochs no more of them
+   * were.
    */
   readonly stop?: {
-    readonly samples: readonly number[];
+    readonly samples: number;
     readonly loss: number;
     readonly share?: number;
     readonly patience?: number;
   };
-  /** Answer tokens whose loss is below this are left out of two of three steps. Default 0: none are. */
-  readonly skipLoss?: number;
   /**
-   * After the first pass the softmax is over this many most probable tokens of each answer token, of all of them together, and the
-   * answers' own. Default 0: over the whole vocabulary.
+   * In four of five passes the softmax is over this many most probable tokens of each answer token, of all of them together, and the
+   * answers' own. Default 0: always over the whole vocabulary.
    */
   readonly candidates?: number;
+  /** Of these, the `count` whose worst answer token has the highest loss before the first step are trained beside `samples`. */
+  readonly replay?: { readonly samples: readonly Sample[]; readonly count: number };
   /**
    * Text on which the trained Delta is to do as little as it can: half of `strength` times the mean square of B A x over its tokens, of
    * every adapted product, is added to what is minimised (not to the losses that are reported).

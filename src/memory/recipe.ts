@@ -17,8 +17,6 @@ export interface Recipe {
   readonly init: 'keys' | 'svd' | 'random';
   readonly optimizer: Optimizer;
   readonly epochs: number;
-  /** Of the learning rate over the epochs. */
-  readonly schedule: 'constant' | 'linear';
   readonly batch: number;
   /** Training ends early once no answer token of a new pair has this loss or more (ln 2 = 0.69: each is the most probable). 0: never. */
   readonly stopLoss: number;
@@ -26,11 +24,9 @@ export interface Recipe {
   readonly stopShare: number;
   /** It also ends after this many epochs in which no more pairs were learned. 0: it does not. */
   readonly patience: number;
-  /** Answer tokens whose loss is below this are left out of two of three steps, which saves time. 0: none are. */
-  readonly skipLoss: number;
-  /** Most probable tokens of each answer token that the softmax is over after the first pass, which saves time. 0: the vocabulary. */
+  /** Most probable tokens of each answer token that the softmax is over in four of five passes, which saves time. 0: the vocabulary. */
   readonly candidates: number;
-  /** Earlier pairs trained beside the new ones. */
+  /** Earlier pairs trained beside the new ones: those that are remembered worst. */
   readonly replay: number;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
   readonly still: number;
@@ -54,12 +50,10 @@ const RECIPES: readonly Recipe[] = [
     // A large eps keeps AdamW from moving what hardly matters: the same recall with a smaller B and half the spill (LOG.md).
     optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3, beta1: 0.5 },
     epochs: 24,
-    schedule: 'linear',
     batch: 64,
     stopLoss: 0.4,
     stopShare: 0.9,
-    patience: 5,
-    skipLoss: 0.05,
+    patience: 8,
     candidates: 64,
     replay: 16,
     still: 1e-3,
@@ -77,12 +71,10 @@ const RECIPES: readonly Recipe[] = [
     init: 'svd',
     optimizer: { kind: 'sgd', lr: 5e-4 },
     epochs: 5,
-    schedule: 'constant',
     batch: 16,
     stopLoss: 0,
     stopShare: 1,
     patience: 0,
-    skipLoss: 0,
     candidates: 0,
     replay: 0,
     still: 0,

@@ -17,6 +17,8 @@ import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
 const LEAST_RECALL = 0.25;
 const MOST_RANK = 64;
+/** Earlier pairs that are looked at for each one that is replayed: the cost of looking grows with them. */
+const REPLAY_CANDIDATES = 4;
 /** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
 const BACK_OFF = [1, 0.8, 0.6];
 
@@ -57,14 +59,15 @@ export async function writePairs(
   if (pairs.length === 0) return finish(state.weights, 'empty', 0);
 
   const earlier = standing(state, pairs);
-  const replayed = pickReplay(earlier, recipe.replay, state.writes.length);
+  const candidates = spreadOver(earlier, recipe.replay * REPLAY_CANDIDATES, state.writes.length);
   const prompts = rotate(ORDINARY, recipe.anchors, state.writes.length).map((o) => o.instruction);
   const anchors = prompts.length > 0 ? await ownAnswers(engine, prompts, signal) : [];
-  onEvent({ type: 'write-start', pairs: pairs.length, replayed: replayed.length, anchors: anchors.length });
+  const replayed = Math.min(candidates.length, recipe.replay);
+  onEvent({ type: 'write-start', pairs: pairs.length, replayed, anchors: anchors.length });
   try {
     let trained: Trained;
     try {
-      trained = await trainWrite(engine, state, pairs, { earlier, replayed, anchors }, recipe, options, loss);
+      trained = await trainWrite(engine, state, pairs, { earlier, candidates, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -104,7 +107,8 @@ interface Trained {
 interface Material {
   /** Earlier pairs whose inputs Delta is kept from. */
   readonly earlier: readonly Pair[];
-  readonly replayed: readonly Pair[];
+  /** Earlier pairs of which the weakest are replayed. */
+  readonly candidates: readonly Pair[];
   readonly anchors: readonly OwnAnswer[];
 }
 
@@ -122,11 +126,8 @@ async function trainWrite(
   const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
   const render = (list: readonly Pair[]) => Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
   const fresh = await render(pairs);
-  const samples: Sample[] = [
-    ...fresh,
-    ...(await render(material.replayed)),
-    ...(await asSamples(engine, material.anchors)),
-  ];
+  const samples: Sample[] = [...fresh, ...(await asSamples(engine, material.anchors))];
+  const replay = { samples: await render(material.candidates), count: recipe.replay };
   let weights: FastWeights;
   let frozen: FastWeights | undefined;
   if (recipe.mode === 'continue' && state.weights) {
@@ -145,7 +146,8 @@ async function trainWrite(
         : { kind: recipe.init };
     weights = await engine.initialise({ init, rank, layers, seed: state.writes.length, frozen, signal });
   }
-  const totalSteps = recipe.epochs * Math.ceil(samples.length / recipe.batch);
+  const trained = samples.length + Math.min(replay.samples.length, replay.count);
+  const totalSteps = recipe.epochs * Math.ceil(trained / recipe.batch);
   const result = await engine.train(
     {
       samples,
@@ -153,16 +155,15 @@ async function trainWrite(
       frozen,
       optimizer: recipe.optimizer,
       epochs: recipe.epochs,
-      schedule: recipe.schedule,
       batch: recipe.batch,
       stop: {
-        samples: [pairs.length, material.replayed.length],
+        samples: pairs.length,
         loss: recipe.stopLoss,
         share: recipe.stopShare,
         patience: recipe.patience || undefined,
       },
-      skipLoss: recipe.skipLoss,
       candidates: recipe.candidates,
+      replay,
       still: recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined,
       signal,
     },
@@ -207,7 +208,7 @@ function standing(state: MemoryState, pairs: readonly Pair[]): Pair[] {
 }
 
 /** At most n earlier pairs, evenly spread over the ledger and moving on with every write. */
-function pickReplay(earlier: readonly Pair[], n: number, turn: number): Pair[] {
+function spreadOver(earlier: readonly Pair[], n: number, turn: number): Pair[] {
   if (earlier.length <= n) return [...earlier];
   const step = earlier.length / n;
   return Array.from(

@@ -28,9 +28,7 @@ const RECIPE: Recipe = {
   init: 'keys',
   optimizer: { kind: 'adamw', lr: 1e-3 },
   epochs: 5,
-  schedule: 'linear',
   batch: 64,
-  skipLoss: 0,
   candidates: 0,
   still: 0,
   stopLoss: 0.1,
@@ -84,7 +82,7 @@ function learner({
       const size = Math.max(...weights.tensors[0]!.b);
       if (size > spoiltAbove && GATE.slice(0, spoilt).some((prompt) => prompt === question)) return 'spoilt';
       const samples = trainings(engine).flatMap(({ samples, stop }) =>
-        samples.slice(0, Math.min(stop!.samples[0]!, recalls)),
+        samples.slice(0, Math.min(stop!.samples, recalls)),
       );
       const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
       return trained ? trained.answer.replace(/ <\|end\|>$/, '') : own;
@@ -149,7 +147,7 @@ test('a committed write is in force, on record, and told step by step', async ()
   );
   assert.deepEqual(request.optimizer, RECIPE.optimizer);
   assert.deepEqual([request.epochs, request.batch], [RECIPE.epochs, RECIPE.batch]);
-  assert.deepEqual(request.stop, { samples: [3, 0], loss: RECIPE.stopLoss, share: RECIPE.stopShare, patience: 2 });
+  assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss, share: RECIPE.stopShare, patience: 2 });
 
   assert.deepEqual(events[0], { type: 'write-start', pairs: 3, replayed: 0, anchors: RECIPE.anchors });
   const told = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e] : []));
@@ -200,10 +198,11 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   ]);
   assert.deepEqual(second!.samples, [
     ...(await render(engine, pairs)),
-    ...(await render(engine, facts('first', 3))),
     ...(await asSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
   ]);
-  assert.deepEqual(second!.stop!.samples, [2, 3], 'training ends by the new pairs and those that are replayed');
+  assert.deepEqual(first!.replay, { samples: [], count: RECIPE.replay });
+  assert.deepEqual(second!.replay, { samples: await render(engine, facts('first', 3)), count: RECIPE.replay });
+  assert.equal(second!.stop!.samples, 2);
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
   assert.deepEqual(init.samples, await render(engine, pairs));
@@ -216,7 +215,7 @@ test('no prompt of the gate is ever trained on, over many writes', async () => {
   let state = fresh(engine);
   for (let i = 0; i < 10; i++) state = (await writePairs(engine, state, [fact(`f${i}`)], RECIPE)).state;
   const texts = [
-    ...trainings(engine).flatMap((request) => request.samples),
+    ...trainings(engine).flatMap(({ samples, replay }) => [...samples, ...replay!.samples]),
     ...initialisations(engine).flatMap(({ init }) => (init.kind === 'keys' ? [...init.samples, ...init.ordinary] : [])),
   ].map((sample) => sample.prompt);
   assert.ok(texts.length > 400);
@@ -355,14 +354,15 @@ function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][
   return { ...state, writes: [...state.writes, ...records] };
 }
 
-/** The questions that the last training had between the new pairs and the anchors. */
-function replayed(engine: ScriptedEngine, pairs: number, anchors: number): string[] {
-  const samples = trainings(engine).at(-1)!.samples;
-  return samples.slice(pairs, samples.length - anchors).map((sample) => /What is the \w+\?/.exec(sample.prompt)![0]);
+/** The questions of which the last training was to replay the weakest. */
+function replayed(engine: ScriptedEngine): string[] {
+  return trainings(engine)
+    .at(-1)!
+    .replay!.samples.map((sample) => /What is the \w+\?/.exec(sample.prompt)![0]);
 }
 
-test('replay is spread over all committed pairs, comes round to each of them, and takes none of a refused write', async () => {
-  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 4, anchors: 0 };
+test('the candidates of replay are spread over all committed pairs, come round to each of them, and none is of a refused write', async () => {
+  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 1, anchors: 0 };
   const committed = [...facts('a', 9), ...facts('b', 7)];
   const seen = new Set<string>();
   for (let empty = 0; empty < 40; empty++) {
@@ -375,7 +375,7 @@ test('replay is spread over all committed pairs, comes round to each of them, an
       ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
     );
     await writePairs(engine, state, [fact('new')], recipe);
-    const taken = replayed(engine, 1, 0);
+    const taken = replayed(engine);
     const places = taken.map((question) => committed.findIndex((pair) => pair.instruction === question));
     assert.deepEqual(
       places.map((place) => Math.floor(place / 4)),
@@ -387,14 +387,14 @@ test('replay is spread over all committed pairs, comes round to each of them, an
   assert.equal(seen.size, committed.length);
 });
 
-test('fewer earlier pairs than are replayed are all replayed', async () => {
+test('of few earlier pairs all are candidates; none without replay', async () => {
   const engine = learner();
   const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
   const kept = facts('a', 3).map((pair) => pair.instruction);
   await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(replayed(engine, 1, RECIPE.anchors), kept);
+  assert.deepEqual(replayed(engine), kept);
   await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
-  assert.deepEqual(replayed(engine, 1, RECIPE.anchors), []);
+  assert.deepEqual(replayed(engine), []);
 });
 
 test('a write is kept from acting on all earlier pairs that stand, also on those that are not replayed', async () => {
@@ -419,7 +419,8 @@ test('an answer that was replaced, by an earlier write or by this one, is neithe
   await writePairs(engine, state, [dog], { ...RECIPE, anchors: 0, still: 0.1 });
   const stands = [fact('job', 'pilot'), fact('town', 'Ghent')];
   const [training] = trainings(engine);
-  assert.deepEqual(training!.samples, await render(engine, [dog, ...stands]));
+  assert.deepEqual(training!.samples, await render(engine, [dog]));
+  assert.deepEqual(training!.replay!.samples, await render(engine, stands));
   assert.deepEqual(training!.still?.samples, await render(engine, stands));
 });
 

@@ -264,6 +264,10 @@ export class LlamaEngine implements Engine {
         samples: await prefix.prepare(request.still.samples, request.signal),
         strength: request.still.strength,
       };
+      const replay = request.replay && {
+        samples: await prefix.prepare(request.replay.samples, request.signal),
+        count: request.replay.count,
+      };
       const prefixMs = performance.now() - start;
       onEvent({
         type: 'prefix',
@@ -271,7 +275,7 @@ export class LlamaEngine implements Engine {
         tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
         answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
       });
-      return { ...(await trainPrepared(top, samples, { ...request, still }, onEvent)), prefixMs };
+      return { ...(await trainPrepared(top, samples, { ...request, still, replay }, onEvent)), prefixMs };
     });
   }
 

@@ -65,10 +65,9 @@ export function combine(top: TopLayers, s: Float32Array, x: Float32Array, n: num
 export function cholesky(K: Float64Array, n: number): void {
   for (let i = 0; i < n; i++) {
     for (let j = 0; j <= i; j++) {
-      let s = K[i * n + j]!;
       const ri = i * n;
       const rj = j * n;
-      for (let k = 0; k < j; k++) s -= K[ri + k]! * K[rj + k]!;
+      const s = K[ri + j]! - dot(K, ri, rj, j);
       if (i === j) {
         if (!(s > 0)) throw new Error('matrix is not positive definite');
         K[ri + i] = Math.sqrt(s);
@@ -77,6 +76,23 @@ export function cholesky(K: Float64Array, n: number): void {
       }
     }
   }
+}
+
+/** Sum of the products of n elements from `a` and from `b` on; four sums, as each addition waits for the one before. */
+function dot(x: Float64Array, a: number, b: number, n: number): number {
+  let s0 = 0;
+  let s1 = 0;
+  let s2 = 0;
+  let s3 = 0;
+  let k = 0;
+  for (; k + 3 < n; k += 4) {
+    s0 += x[a + k]! * x[b + k]!;
+    s1 += x[a + k + 1]! * x[b + k + 1]!;
+    s2 += x[a + k + 2]! * x[b + k + 2]!;
+    s3 += x[a + k + 3]! * x[b + k + 3]!;
+  }
+  for (; k < n; k++) s0 += x[a + k]! * x[b + k]!;
+  return s0 + s1 + s2 + s3;
 }
 
 /** Right-hand sides solved at a time: each element of the factor is read once for all of them. */

@@ -15,8 +15,6 @@ export interface PreparedSample extends TokenisedSample {
   /** Row-major [tokens, D]. */
   readonly hidden: Float32Array;
   readonly weight: number;
-  /** Answer tokens, by index, that are left out of the loss. Default none. */
-  readonly skipped?: readonly boolean[];
 }
 
 /** Rows whose output is wanted: those that predict an answer token, or every row (to read inputs or logits). */
@@ -77,7 +75,7 @@ export class PackedBatch {
         mask.fill(0, t * T, t * T + Math.min(P, t + 1));
         if (t >= P) mask.fill(0, t * T + start, t * T + t + 1);
         const answer = i + 1 - s.promptLength;
-        const answers = answer >= 0 && i + 1 < s.tokens.length && !s.skipped?.[answer];
+        const answers = answer >= 0 && i + 1 < s.tokens.length;
         if (answers || rowChoice === 'all') {
           rows.push(t);
           labels.push(answers ? s.tokens[i + 1]! : 0);

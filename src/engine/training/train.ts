@@ -5,7 +5,7 @@ import { gram } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
-import { Trainer } from './trainer.ts';
+import { freePieces, Trainer } from './trainer.ts';
 import { TrainingStep } from './training-step.ts';
 
 export interface Still {
@@ -43,24 +43,26 @@ function penalties(
 /** Of the watched samples, before patience can end the training. */
 const MOST_OF_THEM = 0.75;
 
-/** Watches how many of the first samples are learned. */
+/** Watches how many of the first samples are learned: of `groups` many each, in every group by itself. */
 export class EarlyEnd {
-  #stop: NonNullable<TrainRequest['stop']>;
+  #stop: Omit<NonNullable<TrainRequest['stop']>, 'samples'>;
+  #groups: readonly number[];
   #most = 0;
   #epochsSince = 0;
 
-  constructor(stop: NonNullable<TrainRequest['stop']>) {
+  constructor(groups: readonly number[], stop: Omit<NonNullable<TrainRequest['stop']>, 'samples'>) {
+    this.#groups = groups;
     this.#stop = stop;
   }
 
   /** Called before every epoch with the losses of each sample's tokens. */
   reached(losses: readonly ArrayLike<number>[]): boolean {
-    const { samples, loss, share = 1, patience = Number.POSITIVE_INFINITY } = this.#stop;
+    const { loss, share = 1, patience = Number.POSITIVE_INFINITY } = this.#stop;
     const isLearned = (tokens: ArrayLike<number>) => Array.prototype.every.call(tokens, (l: number) => l < loss);
     let from = 0;
     let all = 0;
     let enough = true;
-    for (const size of samples) {
+    for (const size of this.#groups) {
       const learned = losses.slice(from, from + size).filter(isLearned).length;
       from += size;
       all += learned;
@@ -72,14 +74,45 @@ export class EarlyEnd {
   }
 }
 
+/** Samples whose losses are computed at a time: bounds memory. */
+const SCORED = 16;
+
+/** Those that are remembered worst: the answer token with the highest loss decides. */
+async function weakest(
+  trainer: Trainer,
+  { samples, count }: Replay,
+  signal: AbortSignal | undefined,
+): Promise<PreparedSample[]> {
+  if (samples.length <= count) return [...samples];
+  const worst: number[] = [];
+  for (let i = 0; i < samples.length; i += SCORED) {
+    const pieces = trainer.pack(samples.slice(i, i + SCORED));
+    try {
+      for (const losses of await trainer.losses(pieces, signal)) worst.push(Math.max(...losses));
+    } finally {
+      freePieces(pieces);
+    }
+  }
+  const order = [...worst.keys()].sort((a, b) => worst[b]! - worst[a]!);
+  return order.slice(0, count).map((i) => samples[i]!);
+}
+
+interface Replay {
+  readonly samples: readonly PreparedSample[];
+  readonly count: number;
+}
+
 /** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
 export async function train(
   top: TopLayers,
-  samples: readonly PreparedSample[],
-  request: Omit<TrainRequest, 'samples' | 'still'> & { readonly still?: Still | undefined },
+  given: readonly PreparedSample[],
+  request: Omit<TrainRequest, 'samples' | 'still' | 'replay'> & {
+    readonly still?: Still | undefined;
+    readonly replay?: Replay | undefined;
+  },
   onEvent: (event: TrainEvent) => void = () => {},
 ): Promise<Omit<TrainResult, 'prefixMs'>> {
-  const { epochs, batch = 16, signal, schedule, stop, skipLoss, candidates, still } = request;
+  const { epochs, batch = 16, signal, stop, candidates, still, replay } = request;
   if (!Number.isInteger(epochs) || epochs < 1)
     throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
   if (!Number.isInteger(batch) || batch < 1)
@@ -95,15 +128,17 @@ export async function train(
   );
   const all: TrainingStep[] = [];
   try {
+    const replayed = replay ? await weakest(trainer, replay, signal) : [];
+    const samples = [...replayed, ...given];
     const pack = performance.now();
     for (let i = 0; i < samples.length; i += batch)
-      all.push(new TrainingStep(trainer, samples.slice(i, i + batch), { skipLoss, candidates }));
+      all.push(new TrainingStep(trainer, samples.slice(i, i + batch), candidates));
     let packMs = performance.now() - pack;
     const steps: { loss: number; gradNorm: number }[] = [];
     const epochResults: { loss: number; ms: number }[] = [];
-    const end = stop && new EarlyEnd(stop);
+    const end = stop && new EarlyEnd([replayed.length, stop.samples], stop);
     for (let epoch = 0; epoch < epochs; epoch++) {
-      // A loss that was last computed some steps ago may have risen since: the end is confirmed by a pass over all tokens.
+      // Over the likely tokens a loss is a little too low: the end is confirmed over the whole vocabulary.
       const ending = end?.reached(all.flatMap((step) => step.losses)) ?? false;
       if (ending && all.every((step) => step.whole)) break;
       const epochStart = performance.now() - packMs;
@@ -119,7 +154,7 @@ export async function train(
             `Training diverged at step ${steps.length + 1} (loss ${loss}); use a lower learning rate.`,
           );
         }
-        trainer.step(schedule === 'linear' ? 1 - epoch / epochs : 1);
+        trainer.step();
         last = loss;
         steps.push({ loss, gradNorm });
         onEvent({ type: 'step', epoch: epoch + 1, step: steps.length, loss, gradNorm, ms: performance.now() - start });

@@ -13,6 +13,8 @@ import type { TopLayers } from './top-layers.ts';
  * answer token takes several rows of the vocabulary's size.
  */
 const MAX_PIECE = { tokens: 640, answerTokens: 32 };
+/** With a head of few tokens; small enough that the attention, which grows with the square, is cheap. */
+const MAX_SMALL_HEAD_PIECE = { tokens: 384, answerTokens: 384 };
 
 export interface Piece {
   readonly batch: PackedBatch;
@@ -82,13 +84,13 @@ export class Trainer {
     return new CandidateHead(this.#top, tokens);
   }
 
-  /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by `total`, default their weight. */
-  pack(samples: readonly PreparedSample[], total?: number): Piece[] {
-    const pieces = groupSamples(samples, MAX_PIECE).map((group) => {
+  /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by the sum of the weights. */
+  pack(samples: readonly PreparedSample[], { smallHead = false } = {}): Piece[] {
+    const pieces = groupSamples(samples, smallHead ? MAX_SMALL_HEAD_PIECE : MAX_PIECE).map((group) => {
       const batch = new PackedBatch(this.#top, group);
       return { batch, first: new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) };
     });
-    const weight = total ?? pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
+    const weight = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
     for (const p of pieces) p.batch.setScale(1 / weight);
     return pieces;
   }
@@ -111,6 +113,26 @@ export class Trainer {
       await yieldToEvents();
     }
     return { loss, gradNorm: Math.sqrt(squares), tokenLosses };
+  }
+
+  /** Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. */
+  async losses(pieces: readonly Piece[], signal?: AbortSignal): Promise<number[][]> {
+    const found: number[][] = [];
+    for (const { batch, first } of pieces) {
+      throwIfAborted(signal);
+      const tape = new Tape(this.#top.native);
+      const { logits } = forward(tape, this.#top, this.#deltas, batch, first);
+      const { logProbs } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
+      this.#top.native.setOutput(logProbs);
+      this.#top.native.expand(tape.graph, logProbs);
+      const rows = new Float32Array(batch.A);
+      run(this.#top, tape, this.#allocator, {
+        after: () => this.#top.native.tensorGet(logProbs, rows, 0, rows.byteLength),
+      });
+      found.push(...bySample(batch, rows));
+      await yieldToEvents();
+    }
+    return found;
   }
 
   #gradientOf(
@@ -153,22 +175,16 @@ export class Trainer {
     });
     let loss = 0;
     for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]! * batch.scale;
-    const tokenLosses: number[][] = [];
-    batch.rowSample.forEach((sample, i) => {
-      tokenLosses[sample] ??= [];
-      tokenLosses[sample].push(-rows[i]!);
-    });
-    return { loss, tokenLosses, squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+    return { loss, tokenLosses: bySample(batch, rows), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
-  /** One optimiser step along the gradient in the state, at `rate` times the learning rate. */
-  step(rate = 1): void {
+  /** One optimiser step along the gradient in the state. */
+  step(): void {
     const top = this.#top;
     const f = top.native;
     const o = this.#optimizer;
     this.#step++;
-    const { weightDecay = 0 } = o;
-    const lr = o.lr * rate;
+    const { lr, weightDecay = 0 } = o;
     const params =
       o.kind === 'sgd'
         ? [lr, weightDecay]
@@ -196,6 +212,16 @@ export class Trainer {
     }
     run(top, tape, this.#allocator);
   }
+}
+
+/** Losses of each sample's answer tokens, from the log-probabilities of the rows. */
+function bySample(batch: PackedBatch, logProbs: Float32Array): number[][] {
+  const losses: number[][] = [];
+  batch.rowSample.forEach((sample, i) => {
+    losses[sample] ??= [];
+    losses[sample].push(-logProbs[i]!);
+  });
+  return losses;
 }
 
 export function freePieces(pieces: readonly Piece[]): void {
