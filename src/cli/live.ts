@@ -5,24 +5,27 @@ import type { WriteRecord } from '../memory/types.ts';
 import type { CliIo, Progress } from './io.ts';
 
 export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
-  let progress: Progress | null = null;
-  const update = (label: string, fraction: number | null, text: string): void => {
-    progress ??= io.progress(label);
-    progress.update(fraction, text);
-  };
+  let shown: { readonly label: string; readonly progress: Progress } | null = null;
   const end = (text?: string): void => {
-    progress?.done(text);
-    progress = null;
+    shown?.progress.done(text);
+    shown = null;
   };
-  // Parts are extracted together and end in any order.
+  const update = (label: string, fraction: number | null, text: string): void => {
+    if (shown?.label !== label) end();
+    shown ??= { label, progress: io.progress(label) };
+    shown.progress.update(fraction, text);
+  };
+  // Parts are extracted together and end in any order; so are pairs asked.
   let partsDone = 0;
+  let asked = 0;
+  let pairs = 0;
   return (event) => {
     if (event.type === 'trigger')
       io.note(`Context at ${event.tokens} of ${event.budget} tokens: writing ${count(event.turns, 'turn')}.`);
     else if (event.type === 'extract') {
-      const pairs = event.pairs === null ? 'not readable' : count(event.pairs.length, 'pair');
-      partsDone++;
-      update('extract', Math.min(1, partsDone / event.parts), `part ${event.part + 1} of ${event.parts}: ${pairs}`);
+      const found = event.pairs === null ? 'not readable' : count(event.pairs.length, 'pair');
+      if (event.about) update('extract', null, `again, about ${event.about.join(', ')}: ${found}`);
+      else update('extract', Math.min(1, ++partsDone / event.parts), `part ${event.part + 1} of ${event.parts}: ${found}`);
     } else if (event.type === 'extraction') {
       partsDone = 0;
       end(`${count(event.pairs.length, 'pair')}${describeDrops(event.dropped)}`);
@@ -30,12 +33,17 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
         io.note(`${count(event.unreadable, 'part')} gave nothing readable: kept as text in the explicit memory.`);
     } else if (event.type === 'write') {
       const write = event.event;
-      if (write.type === 'train' && write.event.type === 'step') {
+      if (write.type === 'write-start') {
+        [asked, pairs] = [0, write.pairs];
+        update('train', null, `preparing ${count(pairs, 'pair')}, ${write.replayed} earlier ones beside them`);
+      } else if (write.type === 'train' && write.event.type === 'step') {
         const { step, loss } = write.event;
         const fraction = write.totalSteps ? step / write.totalSteps : null;
         update('train', fraction, `step ${step}: loss ${loss.toFixed(3)}`);
       } else if (write.type === 'quiz') {
-        if (progress) end();
+        // A write that harms is quizzed again with less of its Delta.
+        if (write.kind === 'pair') asked = asked < pairs ? asked + 1 : 1;
+        update('quiz', Math.min(1, asked / pairs), `${asked} of ${count(pairs, 'pair')} asked`);
       } else if (write.type === 'verdict') {
         end();
         io.note(describeWrite(write.record));
