@@ -1,8 +1,8 @@
 /**
  * One memory write, tmem against PyTorch + PEFT, alternating in one run: the same GGUF, the same pairs, the same step-0 adapter.
- *   node bench/write.ts --model qwen2.5-coder-1.5b --python venv/bin/python [--repeats 3] [--pairs FILE] [--threads N]
+ *   node bench/write.ts --model qwen2.5-coder-1.5b --python venv/bin/python [--repeats 3] [--pairs FILE] [--threads N] [--dtypes float32]
  * The peer's packages are named in support/peft_write.py; without --python only our side is measured. Both of PEFT's dtypes
- * run, and the faster one counts. A table goes to stderr, one JSON document to stdout.
+ * run, and the faster one counts; --dtypes leaves out the one that is known to be the slower one (bfloat16 without AVX-512). A table goes to stderr, one JSON document to stdout.
  *
  * What is compared: `epoch`, the median of the run's epochs; `write`, everything from having the pairs to having the trained
  * weights while the model is loaded (templates and tokens, our prefix pass, all epochs); `peak`, the memory of the whole
@@ -30,6 +30,7 @@ const { values: options } = parseArgs({
     pairs: { type: 'string', default: path.join(here, '../tests/fixtures/parity/pairs.jsonl') },
     repeats: { type: 'string', default: '3' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
+    dtypes: { type: 'string', default: 'float32,bfloat16' },
     optimizer: { type: 'string', default: 'sgd' },
     lr: { type: 'string', default: '5e-4' },
     epochs: { type: 'string', default: '5' },
@@ -45,8 +46,10 @@ const [rank, layers] = [positive(numbers, 'rank'), positive(numbers, 'layers')];
 if (options.optimizer !== 'sgd' && options.optimizer !== 'adamw') throw new Error('--optimizer is sgd or adamw');
 const optimizer: Optimizer = { kind: options.optimizer, lr };
 
-const PEERS = ['float32', 'bfloat16'] as const;
-type Side = 'tmem' | (typeof PEERS)[number];
+const DTYPES = ['float32', 'bfloat16'] as const;
+const PEERS = DTYPES.filter((dtype) => options.dtypes.split(',').includes(dtype));
+if (PEERS.length !== options.dtypes.split(',').length) throw new Error(`--dtypes is a list of ${DTYPES.join(' and ')}`);
+type Side = 'tmem' | (typeof DTYPES)[number];
 
 const pairs = await readJsonl(pairsFile, z.strictObject({ instruction: z.string(), output: z.string() }), 'pairs');
 const { path: model } = await resolveModel(options.model);
@@ -91,7 +94,7 @@ function ours(): Promise<WriteRun> {
   return runJson(process.execPath, [path.join(here, 'support/write-ours.ts'), JSON.stringify(job)]);
 }
 
-function peer(python: string, dtype: (typeof PEERS)[number]): Promise<WriteRun> {
+function peer(python: string, dtype: (typeof DTYPES)[number]): Promise<WriteRun> {
   const args = [
     path.join(here, 'support/peft_write.py'),
     ...['--gguf', model, '--rendered', path.join(scratch, 'rendered.jsonl')],
@@ -134,7 +137,7 @@ function report(): void {
   if (best) {
     const { epoch: e, write: w, peak: p } = against[best]!;
     console.error(
-      `\nPEFT's faster dtype, ${best}, divided by tmem: epoch ${showSpread(e, 2)}, write ${showSpread(w, 2)}, peak memory ${showSpread(p, 2)}`,
+      `\nPEFT's ${PEERS.length > 1 ? 'faster dtype, ' : ''}${best}, divided by tmem: epoch ${showSpread(e, 2)}, write ${showSpread(w, 2)}, peak memory ${showSpread(p, 2)}`,
     );
     for (const side of PEERS) {
       if (runs[side][0]!.tokens !== first.tokens)

@@ -111,8 +111,10 @@ export function createProgress(sink: TextSink, label: string, now: () => number 
   // The first line elsewhere is written only when the work turns out to be long.
   let last = tty ? Number.NEGATIVE_INFINITY : now();
   let latest = '';
+  let drawn = '';
   let ended = false;
   const draw = () => {
+    drawn = latest;
     if (!tty) return void sink.write(`${latest}\n`);
     sink.write(`\r\x1b[2K${latest.slice(0, Math.max(1, (sink.columns ?? 80) - 1))}`);
   };
@@ -130,7 +132,7 @@ export function createProgress(sink: TextSink, label: string, now: () => number 
       ended = true;
       if (text !== undefined) latest = `${label}: ${text}`;
       if (latest === '') return;
-      draw();
+      if (tty || latest !== drawn) draw();
       if (tty) sink.write('\n');
     },
   };

@@ -25,7 +25,8 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
     else if (event.type === 'extract') {
       const found = event.pairs === null ? 'not readable' : count(event.pairs.length, 'pair');
       if (event.about) update('extract', null, `again, about ${event.about.join(', ')}: ${found}`);
-      else update('extract', Math.min(1, ++partsDone / event.parts), `part ${event.part + 1} of ${event.parts}: ${found}`);
+      else
+        update('extract', Math.min(1, ++partsDone / event.parts), `part ${event.part + 1} of ${event.parts}: ${found}`);
     } else if (event.type === 'extraction') {
       partsDone = 0;
       end(`${count(event.pairs.length, 'pair')}${describeDrops(event.dropped)}`);

@@ -10,7 +10,7 @@ import { turnSchema, type WriteRecord } from '../../memory/types.ts';
 import type { CliIo } from '../io.ts';
 import { liveView } from '../live.ts';
 
-const BUDGET = 600;
+const BUDGET = 800;
 const questionSchema = z.strictObject({
   question: z.string().min(1),
   answer: z.string().min(1),
