@@ -2,7 +2,7 @@
  * One memory write, tmem against PyTorch + PEFT, alternating in one run: the same GGUF, the same pairs, the same step-0 adapter.
  *   node bench/write.ts --model qwen2.5-coder-1.5b --python venv/bin/python [--repeats 3] [--pairs FILE] [--threads N] [--dtypes float32]
  * The peer's packages are named in support/peft_write.py; without --python only our side is measured. Both of PEFT's dtypes
- * run, and the faster one counts; --dtypes leaves out the one that is known to be the slower one (bfloat16 without AVX-512). A table goes to stderr, one JSON document to stdout.
+ * run, and the faster one counts; --dtypes leaves one out. A table goes to stderr, one JSON document to stdout.
  *
  * What is compared: `epoch`, the median of the run's epochs; `write`, everything from having the pairs to having the trained
  * weights while the model is loaded (templates and tokens, our prefix pass, all epochs); `peak`, the memory of the whole
