@@ -2,7 +2,7 @@
 import type { ChatMessage, Engine } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Turn } from '../memory/types.ts';
-import { EXTRACTION, type ExtractionExample, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
+import { EXTRACTION, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
 
 /** (q, h, m): what the policy sees while it works. */
 export function workingContext(parts: {
@@ -42,7 +42,7 @@ export function extractionContext(parts: {
     `${EXTRACTION.part}\n${part}${about ? `\n${EXTRACTION.about.replace('{words}', () => about.join(', '))}` : ''}`;
   return [
     { role: 'system', content: EXTRACTION.system },
-    ...EXTRACTION.examples.flatMap(({ part, about, pairs }: ExtractionExample): ChatMessage[] => [
+    ...EXTRACTION.examples.flatMap(({ part, about, pairs }): ChatMessage[] => [
       { role: 'user', content: ask(part, about) },
       { role: 'assistant', content: JSON.stringify({ pairs }) },
     ]),

@@ -1,7 +1,7 @@
 /** Facts that an extraction has overlooked: small models write down one fact of a message and forget the one beside it. */
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
-import { contentWords } from './pairs.ts';
+import { answerWords, contentWords } from './pairs.ts';
 import { SENTENCE_END } from './split.ts';
 
 /** A sentence of a session, and the names and numbers in it that no pair answers with. */
@@ -11,12 +11,6 @@ export interface Overlooked {
   /** What was said before it in the same turn. */
   readonly before: string;
   readonly about: readonly string[];
-}
-
-/** Content words that a pair's output adds to its question: "Emil" answers "What is the name of Ann's brother?", not "Who is Emil?". */
-export function answerWords(pair: Pick<Pair, 'instruction' | 'output'>): string[] {
-  const asked = new Set(contentWords(pair.instruction));
-  return contentWords(pair.output).filter((word) => !asked.has(word));
 }
 
 /**

@@ -3,8 +3,16 @@ import { type ChatMessage, complete, type Engine, type JsonSchema } from '../eng
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
 import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
-import { answerWords, overlooked } from './coverage.ts';
-import { type Candidate, contentWords, DEFAULT_RULES, type DropCounts, groundPairs, type PairRules } from './pairs.ts';
+import { overlooked } from './coverage.ts';
+import {
+  answerWords,
+  type Candidate,
+  contentWords,
+  DEFAULT_RULES,
+  type DropCounts,
+  groundPairs,
+  type PairRules,
+} from './pairs.ts';
 import { parseExtraction, type RawExtraction, type RawPair } from './parse.ts';
 import { CONDENSE } from './prompts.ts';
 import { cut, SENTENCE_END } from './split.ts';

@@ -114,6 +114,12 @@ export function contentWords(text: string): string[] {
   return words.filter((word) => /\p{N}/u.test(word) || (word.length > 1 && !STOP_WORDS.has(word)));
 }
 
+/** Content words that a pair's output adds to its question: "Emil" answers "What is the name of Ann's brother?", not "Who is Emil?". */
+export function answerWords(pair: Pick<Pair, 'instruction' | 'output'>): string[] {
+  const asked = new Set(contentWords(pair.instruction));
+  return contentWords(pair.output).filter((word) => !asked.has(word));
+}
+
 const STOP_WORDS = new Set(
   `a an and are as at be been being but by can could did do does doing for from had has have he her hers him his how i if
   in into is it its itself may me might mine must my no nor not of off on or our ours out over own she should so some such
@@ -150,8 +156,7 @@ function findQuote(quote: string, output: string, said: readonly string[]): numb
 
 /** Whether what the output adds to its question is stated in the turn. An output that adds nothing is of no use. */
 function supports(said: string, raw: RawPair): boolean {
-  const known = new Set(contentWords(raw.instruction));
-  return contentWords(raw.output).some((word) => !known.has(word) && hasWord(said, word));
+  return answerWords(raw).some((word) => hasWord(said, word));
 }
 
 function isVague(question: string, said: string, speakers: ReadonlySet<string>): boolean {

@@ -8,12 +8,58 @@ export const SYSTEM = 'You are a helpful assistant with a memory.';
 /** Before the explicit memory m, in the system message. */
 export const MEMORY_HEADER = 'Notes from earlier conversations:';
 
-export interface ExtractionExample {
+interface ExtractionExample {
   readonly part: string;
   /** Words that are asked about again. */
   readonly about?: readonly string[];
   readonly pairs: readonly { readonly output: string; readonly instruction: string }[];
 }
+
+const EXAMPLES: readonly ExtractionExample[] = [
+  {
+    part: 'Tuesday 4 June 2019\nIngrid: Guess what, I adopted a parrot from the shelter yesterday! Her name is Pepper, and she only eats walnuts.',
+    pairs: [
+      { output: 'Ingrid adopted a parrot on 3 June 2019.', instruction: 'When did Ingrid adopt a parrot?' },
+      { output: "Ingrid's parrot is called Pepper.", instruction: "What is the name of Ingrid's parrot?" },
+      { output: "Ingrid's parrot Pepper only eats walnuts.", instruction: "What does Ingrid's parrot Pepper eat?" },
+    ],
+  },
+  {
+    part: 'Tuesday 4 June 2019\nPavel: Pepper, what a lovely name! I want to see her. How are you otherwise?',
+    pairs: [],
+  },
+  {
+    part: 'Friday 7 June 2019\nPavel: Some news. I work at the opera now. My van broke down, so I bought a purple motorbike, and in July I will drive it to Ghent.',
+    pairs: [
+      { output: 'Pavel works at the opera.', instruction: 'Where does Pavel work?' },
+      { output: 'Pavel bought a purple motorbike.', instruction: "What colour is Pavel's motorbike?" },
+      { output: 'Pavel will drive to Ghent in July.', instruction: 'Where will Pavel drive in July?' },
+    ],
+  },
+  {
+    part: 'Friday 7 June 2019\nIngrid: What a day. My cousin Doris broke a toe while dancing, and I cannot eat nuts, so her cake was no help!',
+    pairs: [
+      { output: "Ingrid's cousin is called Doris.", instruction: "What is the name of Ingrid's cousin?" },
+      { output: "Ingrid's cousin Doris broke a toe.", instruction: "What did Ingrid's cousin Doris break?" },
+      { output: 'Ingrid cannot eat nuts.', instruction: 'What can Ingrid not eat?' },
+    ],
+  },
+  {
+    part: 'Friday 7 June 2019\nIngrid: The band was loud, so my neighbour Viktor drove me home at ten.',
+    about: ['Viktor'],
+    pairs: [{ output: "Ingrid's neighbour is called Viktor.", instruction: "What is the name of Ingrid's neighbour?" }],
+  },
+  {
+    part: 'User: My train to Oslo leaves at 6:40. I am learning the harp there.',
+    pairs: [
+      {
+        output: "The user's train to Oslo leaves at 6:40.",
+        instruction: "When does the user's train to Oslo leave?",
+      },
+      { output: 'The user is learning the harp.', instruction: 'Which instrument is the user learning?' },
+    ],
+  },
+];
 
 /** Extraction: the directive d as a system message, examples as turns of a chat (small models follow them better than rules). */
 export const EXTRACTION = {
@@ -27,53 +73,7 @@ Facts are names, numbers, dates, places, jobs, things, plans, preferences. "I" a
   about: '(One card with the answer: {words})',
   /** Behind the directive when the task is known; `{task}` is replaced. */
   aware: 'Facts that help with this come first: {task}',
-  examples: [
-    {
-      part: 'Tuesday 4 June 2019\nIngrid: Guess what, I adopted a parrot from the shelter yesterday! Her name is Pepper, and she only eats walnuts.',
-      pairs: [
-        { output: 'Ingrid adopted a parrot on 3 June 2019.', instruction: 'When did Ingrid adopt a parrot?' },
-        { output: "Ingrid's parrot is called Pepper.", instruction: "What is the name of Ingrid's parrot?" },
-        { output: "Ingrid's parrot Pepper only eats walnuts.", instruction: "What does Ingrid's parrot Pepper eat?" },
-      ],
-    },
-    {
-      part: 'Tuesday 4 June 2019\nPavel: Pepper, what a lovely name! I want to see her. How are you otherwise?',
-      pairs: [],
-    },
-    {
-      part: 'Friday 7 June 2019\nPavel: Some news. I work at the opera now. My van broke down, so I bought a purple motorbike, and in July I will drive it to Ghent.',
-      pairs: [
-        { output: 'Pavel works at the opera.', instruction: 'Where does Pavel work?' },
-        { output: 'Pavel bought a purple motorbike.', instruction: "What colour is Pavel's motorbike?" },
-        { output: 'Pavel will drive to Ghent in July.', instruction: 'Where will Pavel drive in July?' },
-      ],
-    },
-    {
-      part: 'Friday 7 June 2019\nIngrid: What a day. My cousin Doris broke a toe while dancing, and I cannot eat nuts, so her cake was no help!',
-      pairs: [
-        { output: "Ingrid's cousin is called Doris.", instruction: "What is the name of Ingrid's cousin?" },
-        { output: "Ingrid's cousin Doris broke a toe.", instruction: "What did Ingrid's cousin Doris break?" },
-        { output: 'Ingrid cannot eat nuts.', instruction: 'What can Ingrid not eat?' },
-      ],
-    },
-    {
-      part: 'Friday 7 June 2019\nIngrid: The band was loud, so my neighbour Viktor drove me home at ten.',
-      about: ['Viktor'],
-      pairs: [
-        { output: "Ingrid's neighbour is called Viktor.", instruction: "What is the name of Ingrid's neighbour?" },
-      ],
-    },
-    {
-      part: 'User: My train to Oslo leaves at 6:40. I am learning the harp there.',
-      pairs: [
-        {
-          output: "The user's train to Oslo leaves at 6:40.",
-          instruction: "When does the user's train to Oslo leave?",
-        },
-        { output: 'The user is learning the harp.', instruction: 'Which instrument is the user learning?' },
-      ],
-    },
-  ] satisfies ExtractionExample[],
+  examples: EXAMPLES,
 } as const;
 
 /** The explicit memory of a session. */

@@ -67,7 +67,15 @@ export async function writePairs(
   try {
     let trained: Trained;
     try {
-      trained = await trainWrite(engine, state, pairs, { earlier, candidates, anchors }, recipe, options, loss);
+      trained = await trainWrite(
+        engine,
+        state,
+        pairs,
+        { earlier, candidates, replayed, anchors },
+        recipe,
+        options,
+        loss,
+      );
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -109,6 +117,8 @@ interface Material {
   readonly earlier: readonly Pair[];
   /** Earlier pairs of which the weakest are replayed. */
   readonly candidates: readonly Pair[];
+  /** How many of them. */
+  readonly replayed: number;
   readonly anchors: readonly OwnAnswer[];
 }
 
@@ -146,8 +156,7 @@ async function trainWrite(
         : { kind: recipe.init };
     weights = await engine.initialise({ init, rank, layers, seed: state.writes.length, frozen, signal });
   }
-  const trained = samples.length + Math.min(replay.samples.length, replay.count);
-  const totalSteps = recipe.epochs * Math.ceil(trained / recipe.batch);
+  const totalSteps = recipe.epochs * Math.ceil((samples.length + material.replayed) / recipe.batch);
   const result = await engine.train(
     {
       samples,

@@ -9,7 +9,7 @@ import {
   workingContext,
 } from '../../src/agent/context.ts';
 import { extract, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
-import { EXTRACTION, type ExtractionExample } from '../../src/agent/prompts.ts';
+import { EXTRACTION } from '../../src/agent/prompts.ts';
 import { schemaToGrammar } from '../../src/engine/grammar.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { Turn } from '../../src/memory/types.ts';
@@ -72,7 +72,7 @@ test('the turns before a part stand before it, each marked as said before', () =
 test('the examples are laid out as parts are, are what the schema allows, and nothing of them would be dropped', async () => {
   const grammar = parseGbnf(schemaToGrammar(PAIRS_SCHEMA));
   const context = extractionContext({ earlier: [], part: talk });
-  for (const [i, { part, about, pairs: expected }] of (EXTRACTION.examples as readonly ExtractionExample[]).entries()) {
+  for (const [i, { part, about, pairs: expected }] of EXTRACTION.examples.entries()) {
     const answer = context[2 + 2 * i]!;
     assert.equal(answer.role, 'assistant');
     assert.ok(grammar.accepts(answer.content), answer.content);

@@ -43,14 +43,16 @@ function penalties(
 /** Of the watched samples, before patience can end the training. */
 const MOST_OF_THEM = 0.75;
 
+type Stop = Omit<NonNullable<TrainRequest['stop']>, 'samples'>;
+
 /** Watches how many of the first samples are learned: of `groups` many each, in every group by itself. */
 export class EarlyEnd {
-  #stop: Omit<NonNullable<TrainRequest['stop']>, 'samples'>;
+  #stop: Stop;
   #groups: readonly number[];
   #most = 0;
   #epochsSince = 0;
 
-  constructor(groups: readonly number[], stop: Omit<NonNullable<TrainRequest['stop']>, 'samples'>) {
+  constructor(groups: readonly number[], stop: Stop) {
     this.#groups = groups;
     this.#stop = stop;
   }

@@ -117,17 +117,18 @@ export class Trainer {
 
   /** Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. */
   async losses(pieces: readonly Piece[], signal?: AbortSignal): Promise<number[][]> {
+    const f = this.#top.native;
     const found: number[][] = [];
     for (const { batch, first } of pieces) {
       throwIfAborted(signal);
-      const tape = new Tape(this.#top.native);
+      const tape = new Tape(f);
       const { logits } = forward(tape, this.#top, this.#deltas, batch, first);
       const { logProbs } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
-      this.#top.native.setOutput(logProbs);
-      this.#top.native.expand(tape.graph, logProbs);
+      f.setOutput(logProbs);
+      f.expand(tape.graph, logProbs);
       const rows = new Float32Array(batch.A);
       run(this.#top, tape, this.#allocator, {
-        after: () => this.#top.native.tensorGet(logProbs, rows, 0, rows.byteLength),
+        after: () => f.tensorGet(logProbs, rows, 0, rows.byteLength),
       });
       found.push(...bySample(batch, rows));
       await yieldToEvents();
