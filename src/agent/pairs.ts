@@ -18,7 +18,10 @@ export type DropReason =
   | 'not-quoted'
   /** Nothing that the output adds to the question is in the turn that is quoted. */
   | 'unsupported'
-  /** The question names nothing of the turn, or only who speaks, or someone as "he" or "she": alone it cannot be understood. */
+  /**
+   * The question names nothing of the turn, or only who speaks, or someone as "he" or "she", or the output says "me" or "your" of people
+   * who have names: alone it cannot be understood.
+   */
   | 'vague'
   /** Said by someone whose words are not trained on. */
   | 'untrusted'
@@ -77,6 +80,7 @@ export function groundPairs(
       if (!spoken) drop('not-quoted');
       else if (!supports(said[at]!, raw)) drop('unsupported');
       else if (isVague(raw.instruction, said[at]!, speakers)) drop('vague');
+      else if (spoken.turn.speaker && ADDRESSED.test(raw.output)) drop('vague');
       else if (!rules.trusted.includes(originOf(spoken.turn))) drop('untrusted');
       else if (before && normalise(before.pair.output) === normalise(raw.output)) drop('duplicate');
       else if (sentences.has(normalise(raw.output))) drop('duplicate');
@@ -158,6 +162,9 @@ function findQuote(quote: string, output: string, said: readonly string[]): numb
 function supports(said: string, raw: RawPair): boolean {
   return answerWords(raw).some((word) => hasWord(said, word));
 }
+
+/** First and second person in lower case: a capital letter makes a title ("My Fair Lady"). */
+const ADDRESSED = /\b(me|my|mine|we|us|our|ours|you|your|yours)\b/;
 
 function isVague(question: string, said: string, speakers: ReadonlySet<string>): boolean {
   const pronoun = /\b(he|she|him|his|her|hers|they|their)\b/i.test(question);

@@ -32,7 +32,7 @@ const EXAMPLES: readonly ExtractionExample[] = [
     part: 'Friday 7 June 2019\nPavel: Some news. I work at the opera now. My van broke down, so I bought a purple motorbike, and in July I will drive it to Ghent.',
     pairs: [
       { output: 'Pavel works at the opera.', instruction: 'Where does Pavel work?' },
-      { output: 'Pavel bought a purple motorbike.', instruction: "What colour is Pavel's motorbike?" },
+      { output: "Pavel's new motorbike is purple.", instruction: "What colour is Pavel's new motorbike?" },
       { output: 'Pavel will drive to Ghent in July.', instruction: 'Where will Pavel drive in July?' },
     ],
   },

@@ -193,8 +193,8 @@ export interface TrainRequest {
     readonly patience?: number;
   };
   /**
-   * In four of five passes the softmax is over this many most probable tokens of each answer token, of all of them together, and the
-   * answers' own. Default 0: always over the whole vocabulary.
+   * The softmax is over this many most probable tokens of each answer token, of all of them together, and the answers' own; they are
+   * chosen anew every eight steps. Default 0: over the whole vocabulary.
    */
   readonly candidates?: number;
   /** Of these, the `count` whose worst answer token has the highest loss before the first step are trained beside `samples`. */

@@ -24,7 +24,7 @@ export interface Recipe {
   readonly stopShare: number;
   /** It also ends after this many epochs in which no more pairs were learned. 0: it does not. */
   readonly patience: number;
-  /** Most probable tokens of each answer token that the softmax is over in four of five passes, which saves time. 0: the vocabulary. */
+  /** Most probable tokens of each answer token that the softmax is over, which saves time. 0: the whole vocabulary. */
   readonly candidates: number;
   /** Earlier pairs trained beside the new ones: those that are remembered worst. */
   readonly replay: number;

@@ -81,6 +81,21 @@ test('what a quote calls "my" belongs to who said it', () => {
   ]);
 });
 
+test('of people who have names an output says no "me" or "your"; titles and the unnamed user are left alone', () => {
+  const kept = (speaker: string | undefined, content: string, output: string) => {
+    const turn = { role: 'user' as const, ...(speaker ? { speaker } : {}), content };
+    const { pairs, dropped } = groundPairs(
+      [pair(content, 'Where will the scooter be heard?', output)],
+      [{ turn, index: 0 }],
+    );
+    return dropped.vague ? 'vague' : pairs.length;
+  };
+  const content = 'You will hear the scooter before My Fair Lady, in your street.';
+  assert.equal(kept('Theo', content, 'The scooter is heard in your street.'), 'vague');
+  assert.equal(kept('Theo', content, 'It is heard before My Fair Lady.'), 1);
+  assert.equal(kept(undefined, content, 'The scooter is heard in your street.'), 1);
+});
+
 test('of two answers to one question the one that was said later is kept, in whatever order they come', () => {
   const early = pair('name is Rex', "What is Ann's dog called?", 'Rex');
   const late = pair('he is Bruno now', "what is Ann's dog called", 'Bruno');

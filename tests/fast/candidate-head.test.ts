@@ -64,17 +64,19 @@ describe('a head of some tokens', () => {
     const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 1 });
     const pieces = trainer.pack(samples);
     let logits = new Float32Array();
-    const all = await trainer.gradient(pieces, undefined, (given) => {
+    const all = await trainer.losses(pieces, undefined, (given) => {
       logits = given.slice();
     });
     const { V } = top.shape;
     const [{ batch }] = pieces as [(typeof pieces)[0]];
-    const kept = new Set([...batch.labels, 5, 6, 7]);
+    const kept = new Set(batch.labels);
+    for (let token = 70; kept.size % 8 !== 0; token++) kept.add(token); // others are added to another number of tokens
     const head = new CandidateHead(top, kept);
+    assert.equal(head.V, kept.size);
     batch.setHead(head);
     const some = await trainer.gradient(pieces);
     let row = 0;
-    for (const [s, losses] of all.tokenLosses.entries()) {
+    for (const [s, losses] of all.entries()) {
       for (const [t, loss] of losses.entries()) {
         const of = logits.subarray(row * V, (row + 1) * V);
         const sum = (tokens: Iterable<number>) => [...tokens].reduce((n, i) => n + Math.exp(of[i]!), 0);
@@ -92,8 +94,12 @@ describe('a head of some tokens', () => {
   it('of few tokens learns the answers as the whole head does', async () => {
     const request = { weights, optimizer: { kind: 'adamw', lr: 0.05 }, epochs: 30 } as const;
     const whole = await train(top, samples, request);
-    const some = await train(top, samples, { ...request, candidates: 64 });
-    assert.equal(some.steps[0]!.loss, whole.steps[0]!.loss, 'the first pass is over all tokens');
+    const some = await train(top, samples, { ...request, candidates: 8 });
+    const [first, exact] = [some.steps[0]!.loss, whole.steps[0]!.loss];
+    assert.ok(
+      first < exact && first > 0.9 * exact,
+      `${first}: the likely tokens hold most of the probability, not all`,
+    );
     assert.notDeepEqual(some.weights, whole.weights);
     const { loss } = (await train(top, samples, { ...request, weights: some.weights, epochs: 1 })).steps[0]!;
     const learned = (end: number) => whole.steps[0]!.loss - end;

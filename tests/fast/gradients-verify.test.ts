@@ -55,6 +55,16 @@ describe('the training graph gives the logits of llama.cpp', () => {
     });
   }
 
+  it('on weights that are rearranged or converted for speed', async () => {
+    const wide = { architecture: 'llama', width: 256, feedForward: 512, layers: 2 } as const;
+    for (const type of ['Q4_K', 'Q6_K'] as const) {
+      const { top, prefix, model } = await openTraining({ ...wide, type }, 2);
+      const deviation = graphDeviation(top, prefix, model);
+      assert.ok(deviation < Q8_DEVIATION, `${type}: ${deviation}`);
+      assert.ok(deviation > 0);
+    }
+  });
+
   it('with linear RoPE scaling', async () => {
     const file = await rewriteGguf(await tinyModel({ architecture: 'llama' }), scratchFile('linear.gguf'), {
       metadata: {

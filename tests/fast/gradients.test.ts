@@ -22,10 +22,8 @@ type Gradient = Map<string, Float32Array>;
 
 class Check {
   readonly trainer: Trainer;
-  readonly #top: TopLayers;
 
   constructor(top: TopLayers, weights: FastWeights, frozen?: FastWeights) {
-    this.#top = top;
     this.trainer = new Trainer(top, weights, SGD, frozen);
   }
 
@@ -36,11 +34,8 @@ class Check {
       const { loss, gradNorm, tokenLosses } = await this.trainer.gradient(pieces);
       const worstTokens = tokenLosses.map((losses) => Math.max(...losses));
       const gradient: Gradient = new Map();
-      for (const slot of this.trainer.state.slots.values()) {
-        const values = new Float32Array(slot.source.outputs * slot.R);
-        this.#top.native.tensorGet(slot.gradient!, values, 0, values.byteLength);
-        gradient.set(slot.name, values);
-      }
+      const { state } = this.trainer;
+      for (const slot of state.slots.values()) gradient.set(slot.name, state.get(slot.gradient!));
       return { loss, gradNorm, worstTokens, gradient, pieces: pieces.map(({ batch }) => batch.prefix) };
     } finally {
       for (const { batch, first } of pieces) {
@@ -51,7 +46,8 @@ class Check {
   }
 
   setB(name: string, values: Float32Array): void {
-    this.#top.native.tensorSet(this.trainer.state.slots.get(name)!.b, values, 0, values.byteLength);
+    const { state } = this.trainer;
+    state.set(state.slots.get(name)!.b, values);
   }
 }
 

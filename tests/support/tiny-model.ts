@@ -1,7 +1,7 @@
 /** Small random models in GGUF that llama.cpp loads, for tests without a download. */
 import { writeGguf } from '../../src/engine/gguf/writer.ts';
 
-export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0';
+export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_K' | 'Q6_K';
 
 export interface TinyModelOptions {
   readonly architecture: 'llama' | 'qwen2' | 'qwen3';
@@ -17,12 +17,12 @@ export interface TinyModelOptions {
   readonly headDim?: number;
   /** No output.weight: the embedding is used twice. */
   readonly tied?: boolean;
-  /** Type of the matrices. Default F32. */
+  /** Type of the matrices. Default F32. Those in K want a width and a feed-forward width that are multiples of 256. */
   readonly type?: TinyType;
   readonly contextLength?: number;
 }
 
-const TYPE_IDS: Record<TinyType, number> = { F32: 0, F16: 1, Q8_0: 8, BF16: 30 };
+const TYPE_IDS: Record<TinyType, number> = { F32: 0, F16: 1, Q8_0: 8, Q4_K: 12, Q6_K: 14, BF16: 30 };
 const NORMAL = 1;
 const CONTROL = 3;
 const CHATML = `{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`;
@@ -142,7 +142,29 @@ function encode(values: Float32Array, type: TinyType): Float32Array | Uint8Array
       return new Uint8Array(Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16).buffer);
     case 'Q8_0':
       return quantise(values);
+    case 'Q4_K':
+    case 'Q6_K':
+      return randomSuperblocks(values, type);
   }
+}
+
+/** Blocks of 256 values with random codes, as the weights are random anyway, and half-precision scales that give the values' size. */
+function randomSuperblocks(values: Float32Array, type: 'Q4_K' | 'Q6_K'): Uint8Array {
+  const size = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length);
+  const bytes = type === 'Q4_K' ? 144 : 210;
+  const random = gaussian(values.length);
+  const out = Uint8Array.from({ length: (values.length / 256) * bytes }, () => (random() * 1000) & 255);
+  const view = new DataView(out.buffer);
+  for (let at = 0; at < out.length; at += bytes) {
+    if (type === 'Q4_K') {
+      // d * scale * code - dmin * min, with scales and mins up to 63 and codes up to 15: dmin puts the mean near 0.
+      view.setUint16(at, toHalf(size / 240), true);
+      view.setUint16(at + 2, toHalf((7.5 * size) / 240), true);
+    } else {
+      view.setUint16(at + 208, toHalf(size / 1370), true); // d * scale * code, scales within 127 and codes within 32 of 0
+    }
+  }
+  return out;
 }
 
 /** Blocks of 32 values: a half-precision scale, then 32 signed bytes. */

@@ -108,6 +108,7 @@ function declareTypes() {
     evalCallback: koffi.pointer(koffi.proto('bool tmem_eval_callback(void *tensor, bool ask, void *user)')),
     logCallback: koffi.pointer(koffi.proto('void tmem_log_callback(int level, const char *text, void *user)')),
     setThreads: koffi.proto('void tmem_set_n_threads(void *backend, int n)'),
+    extraBufferTypes: koffi.proto('void *tmem_extra_buffer_types(void *device)'),
   };
 }
 let types: ReturnType<typeof declareTypes> | undefined;
@@ -228,6 +229,10 @@ function declare(lib: NativeLibraries) {
     allocateContext: b<(c: GgmlContext, backend: BackendHandle) => Buffer | null>(
       'void *ggml_backend_alloc_ctx_tensors(void *, void *)',
     ),
+    allocateContextFrom: b<(c: GgmlContext, type: BufferType) => Buffer | null>(
+      'void *ggml_backend_alloc_ctx_tensors_from_buft(void *, void *)',
+    ),
+    supports: b<(d: Device, operation: Tensor) => boolean>('bool ggml_backend_dev_supports_op(void *, void *)'),
     bufferFree: b<(buffer: Buffer) => void>('void ggml_backend_buffer_free(void *)'),
     tensorSet: b<(t: Tensor, data: ArrayBufferView, offset: number, bytes: number) => void>(
       'void ggml_backend_tensor_set(void *, const void *, size_t, size_t)',
@@ -402,4 +407,18 @@ export function pointersAt(pointer: Raw, n: number): Raw[] {
 export function setBackendThreads(native: Native, device: Device, backend: BackendHandle, threads: number): void {
   const setter = native.registryProc(native.deviceRegistry(device), 'ggml_backend_set_n_threads');
   if (setter) koffi.call(setter, types!.setThreads, backend, threads);
+}
+
+/** Buffer types of a CPU that rearrange weights for its kernels, the preferred ones first. */
+export function extraBufferTypes(native: Native, device: Device): BufferType[] {
+  const getter = native.registryProc(native.deviceRegistry(device), 'ggml_backend_dev_get_extra_bufts');
+  const list = getter && (koffi.call(getter, types!.extraBufferTypes, device) as Raw | null);
+  const found: BufferType[] = [];
+  if (!list) return found;
+  // The list ends with a null pointer.
+  for (;;) {
+    const [type] = koffi.decode(list, found.length * koffi.sizeof('void *'), 'void *', 1) as (BufferType | null)[];
+    if (!type) return found;
+    found.push(type);
+  }
 }

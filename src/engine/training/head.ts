@@ -15,6 +15,9 @@ export function fullHead(top: TopLayers): Head {
   return { linear: top.head, V: top.shape.V, rowOf: (token) => token };
 }
 
+/** ggml's blocked kernels want a multiple of this; a few more tokens make a number of them one. */
+const TOKENS_UNIT = 8;
+
 /**
  * The head's rows of some tokens only: a softmax over the tokens that could be said, instead of the whole vocabulary. What it leaves out
  * is the probability of all others, which is small where the tokens hold the most probable ones of every row, and falls in training.
@@ -30,7 +33,9 @@ export class CandidateHead implements Head {
   /** @throws TmemError `missing` when there is too little memory. */
   constructor(top: TopLayers, tokens: Iterable<number>) {
     const f = top.native;
-    const sorted = [...new Set(tokens)].sort((a, b) => a - b);
+    const chosen = new Set(tokens);
+    for (let token = 0; chosen.size % TOKENS_UNIT !== 0 && token < top.shape.V; token++) chosen.add(token);
+    const sorted = [...chosen].sort((a, b) => a - b);
     this.V = sorted.length;
     this.#rows = new Map(sorted.map((token, row) => [token, row]));
     this.#f = f;

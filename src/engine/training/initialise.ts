@@ -28,17 +28,23 @@ export function svdInitialisation(top: TopLayers, rank: number, seed: number): F
   const random = randomSource(seed);
   return withZeroB(top, rank, (name) => {
     const { inputs } = top.size(name);
-    const weight = top.linear(name).weight;
     // W^T W x with W dequantised to F32: quantised products round their inputs to 8 bits, which would blur the small singular values.
-    const apply = (rows: Float64Array) =>
-      Float64Array.from(
-        compute(top, [{ data: Float32Array.from(rows), columns: inputs }], (tape, [x]) => {
-          const { f, c } = tape;
-          const w = f.cast(c, weight, TYPE.F32);
-          return f.mulMat(c, f.cont(c, f.transpose(c, w)), f.mulMat(c, w, x!));
-        }),
-      );
-    const { values, vectors } = topEigenvectors(apply, inputs, rank, random, 12);
+    const { values, vectors } = top.withStored(name, (weight) =>
+      topEigenvectors(
+        (rows) =>
+          Float64Array.from(
+            compute(top, [{ data: Float32Array.from(rows), columns: inputs }], (tape, [x]) => {
+              const { f, c } = tape;
+              const w = f.cast(c, weight, TYPE.F32);
+              return f.mulMat(c, f.cont(c, f.transpose(c, w)), f.mulMat(c, w, x!));
+            }),
+          ),
+        inputs,
+        rank,
+        random,
+        12,
+      ),
+    );
     const a = new Float32Array(rank * inputs);
     for (let r = 0; r < rank; r++) {
       const v = vectors.subarray(r * inputs, (r + 1) * inputs);

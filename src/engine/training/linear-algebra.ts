@@ -61,20 +61,51 @@ export function combine(top: TopLayers, s: Float32Array, x: Float32Array, n: num
   );
 }
 
-/** Lower Cholesky factor, in place, of a symmetric positive definite K [n, n]. */
+/** Lower Cholesky factor, in place, of a symmetric positive definite K [n, n]. Four rows at a time read the rows above once. */
 export function cholesky(K: Float64Array, n: number): void {
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) {
-      const ri = i * n;
-      const rj = j * n;
-      const s = K[ri + j]! - dot(K, ri, rj, j);
-      if (i === j) {
-        if (!(s > 0)) throw new Error('matrix is not positive definite');
-        K[ri + i] = Math.sqrt(s);
-      } else {
-        K[ri + j] = s / K[rj + j]!;
+  for (let first = 0; first < n; first += 4) {
+    const left = first + 4 <= n ? first : 0; // columns that are done for the four rows together
+    if (left > 0) leftOfBlock(K, n, first);
+    for (let i = first; i < Math.min(first + 4, n); i++) {
+      for (let j = left; j <= i; j++) {
+        const ri = i * n;
+        const rj = j * n;
+        const s = K[ri + j]! - dot(K, ri, rj, j);
+        if (i === j) {
+          if (!(s > 0)) throw new Error('matrix is not positive definite');
+          K[ri + i] = Math.sqrt(s);
+        } else {
+          K[ri + j] = s / K[rj + j]!;
+        }
       }
     }
+  }
+}
+
+/** The columns before `first` of rows `first` to `first + 3`. */
+function leftOfBlock(K: Float64Array, n: number, first: number): void {
+  const r0 = first * n;
+  const r1 = r0 + n;
+  const r2 = r1 + n;
+  const r3 = r2 + n;
+  for (let j = 0; j < first; j++) {
+    const rj = j * n;
+    let s0 = K[r0 + j]!;
+    let s1 = K[r1 + j]!;
+    let s2 = K[r2 + j]!;
+    let s3 = K[r3 + j]!;
+    for (let k = 0; k < j; k++) {
+      const x = K[rj + k]!;
+      s0 -= x * K[r0 + k]!;
+      s1 -= x * K[r1 + k]!;
+      s2 -= x * K[r2 + k]!;
+      s3 -= x * K[r3 + k]!;
+    }
+    const pivot = K[rj + j]!;
+    K[r0 + j] = s0 / pivot;
+    K[r1 + j] = s1 / pivot;
+    K[r2 + j] = s2 / pivot;
+    K[r3 + j] = s3 / pivot;
   }
 }
 
@@ -95,33 +126,61 @@ function dot(x: Float64Array, a: number, b: number, n: number): number {
   return s0 + s1 + s2 + s3;
 }
 
-/** Right-hand sides solved at a time: each element of the factor is read once for all of them. */
-const SOLVE_BLOCK = 16;
+/** Right-hand sides solved at a time: each element of the factor is read once for all of them, and their sums stay in registers. */
+const SOLVE_BLOCK = 4;
 
 /** Solves L L^T x = b for each row b of B [m, n], in place; L is a Cholesky factor [n, n]. */
 export function choleskySolve(L: Float64Array, n: number, B: Float64Array): void {
   const m = B.length / n;
   const X = new Float64Array(n * SOLVE_BLOCK); // one column for each right-hand side
-  const sums = new Float64Array(SOLVE_BLOCK);
   for (let first = 0; first < m; first += SOLVE_BLOCK) {
     const w = Math.min(SOLVE_BLOCK, m - first);
-    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) X[i * w + c] = B[(first + c) * n + i]!;
-    for (let i = 0; i < n; i++) {
-      for (let c = 0; c < w; c++) sums[c] = X[i * w + c]!;
-      for (let k = 0; k < i; k++) {
-        const l = L[i * n + k]!;
-        for (let c = 0; c < w; c++) sums[c]! -= l * X[k * w + c]!;
-      }
-      for (let c = 0; c < w; c++) X[i * w + c] = sums[c]! / L[i * n + i]!;
+    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) X[i * SOLVE_BLOCK + c] = B[(first + c) * n + i]!;
+    solveBlock(L, n, X);
+    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) B[(first + c) * n + i] = X[i * SOLVE_BLOCK + c]!;
+  }
+}
+
+/** The same for the columns of X [n, 4]. */
+function solveBlock(L: Float64Array, n: number, X: Float64Array): void {
+  for (let i = 0, at = 0; i < n; i++, at += 4) {
+    let x0 = X[at]!;
+    let x1 = X[at + 1]!;
+    let x2 = X[at + 2]!;
+    let x3 = X[at + 3]!;
+    const row = i * n;
+    for (let k = 0, from = 0; k < i; k++, from += 4) {
+      const l = L[row + k]!;
+      x0 -= l * X[from]!;
+      x1 -= l * X[from + 1]!;
+      x2 -= l * X[from + 2]!;
+      x3 -= l * X[from + 3]!;
     }
-    for (let i = n - 1; i >= 0; i--) {
-      for (let c = 0; c < w; c++) sums[c] = X[i * w + c]! /= L[i * n + i]!;
-      for (let k = 0; k < i; k++) {
-        const l = L[i * n + k]!;
-        for (let c = 0; c < w; c++) X[k * w + c]! -= l * sums[c]!;
-      }
+    const pivot = L[row + i]!;
+    X[at] = x0 / pivot;
+    X[at + 1] = x1 / pivot;
+    X[at + 2] = x2 / pivot;
+    X[at + 3] = x3 / pivot;
+  }
+  for (let i = n - 1; i >= 0; i--) {
+    const row = i * n;
+    const pivot = L[row + i]!;
+    const at = i * 4;
+    X[at]! /= pivot;
+    X[at + 1]! /= pivot;
+    X[at + 2]! /= pivot;
+    X[at + 3]! /= pivot;
+    const x0 = X[at]!;
+    const x1 = X[at + 1]!;
+    const x2 = X[at + 2]!;
+    const x3 = X[at + 3]!;
+    for (let k = 0, to = 0; k < i; k++, to += 4) {
+      const l = L[row + k]!;
+      X[to]! -= l * x0;
+      X[to + 1]! -= l * x1;
+      X[to + 2]! -= l * x2;
+      X[to + 3]! -= l * x3;
     }
-    for (let c = 0; c < w; c++) for (let i = 0; i < n; i++) B[(first + c) * n + i] = X[i * w + c]!;
   }
 }
 

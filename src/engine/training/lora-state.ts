@@ -4,7 +4,13 @@ import type { FastWeights, LoraTensor } from '../types.ts';
 import type { LoraTensors } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
-/** The native side of one adapted product while it is trained or applied. */
+/**
+ * ggml's blocked F32 kernels want a rank that is a multiple of this (B's product takes a third of the time), so A and B are filled up
+ * with zeros. What is added to B has no gradient and stays 0.
+ */
+const RANK_UNIT = 8;
+
+/** The native side of one adapted product while it is trained or applied; R is the rank filled up. */
 export interface LoraSlot extends LoraTensors {
   readonly name: string;
   readonly source: LoraTensor;
@@ -18,7 +24,9 @@ export interface LoraSlot extends LoraTensors {
 /** Fast weights in native memory. B and the moments start as given and as 0. */
 export class LoraState {
   readonly slots = new Map<string, LoraSlot>();
+  /** As given, and filled up. */
   readonly rank: number;
+  readonly R: number;
   #f: Native;
   #context: GgmlContext;
   #buffer: NativeBuffer;
@@ -29,7 +37,9 @@ export class LoraState {
     this.#f = f;
     this.rank = weights.rank;
     this.#context = f.init({ mem_size: 1 << 20, mem_buffer: null, no_alloc: true });
-    const R = weights.rank;
+    const { rank } = weights;
+    const R = Math.ceil(rank / RANK_UNIT) * RANK_UNIT;
+    this.R = R;
     const known = new Set(top.adaptedNames());
     for (const source of weights.tensors) {
       const { name, inputs, outputs } = source;
@@ -42,8 +52,8 @@ export class LoraState {
       if (
         size.inputs !== inputs ||
         size.outputs !== outputs ||
-        source.a.length !== R * inputs ||
-        source.b.length !== outputs * R
+        source.a.length !== rank * inputs ||
+        source.b.length !== outputs * rank
       ) {
         throw new TmemError(
           'missing',
@@ -67,9 +77,11 @@ export class LoraState {
     this.#buffer = buffer;
     for (const slot of this.slots.values()) {
       const { a, b, inputs, outputs } = slot.source;
-      f.tensorSet(slot.a, a, 0, a.byteLength);
-      f.tensorSet(slot.aT, transposed(a, R, inputs), 0, a.byteLength);
-      f.tensorSet(slot.b, b, 0, b.byteLength);
+      const filled = new Float32Array(R * inputs);
+      filled.set(a);
+      f.tensorSet(slot.a, filled, 0, filled.byteLength);
+      f.tensorSet(slot.aT, transposed(filled, R, inputs), 0, filled.byteLength);
+      this.set(slot.b, b);
       const zero = new Float32Array(outputs * R);
       for (const t of [slot.gradient, slot.m, slot.v]) if (t) f.tensorSet(t, zero, 0, zero.byteLength);
     }
@@ -77,18 +89,34 @@ export class LoraState {
 
   /** The fast weights as a value, with B as it is now. */
   snapshot(): FastWeights {
-    const tensors = [...this.slots.values()].map((slot) => {
-      const b = new Float32Array(slot.source.outputs * slot.R);
-      this.#f.tensorGet(slot.b, b, 0, b.byteLength);
-      return { ...slot.source, b };
-    });
+    const tensors = [...this.slots.values()].map((slot) => ({ ...slot.source, b: this.get(slot.b) }));
     return { rank: this.rank, alpha: this.rank, tensors };
+  }
+
+  /** A tensor in B's shape as [out, rank]. */
+  get(tensor: Tensor): Float32Array {
+    const filled = new Float32Array(this.#f.elements(tensor));
+    this.#f.tensorGet(tensor, filled, 0, filled.byteLength);
+    return resizeRows(filled, this.R, this.rank);
+  }
+
+  set(tensor: Tensor, values: Float32Array): void {
+    const filled = resizeRows(values, this.rank, this.R);
+    this.#f.tensorSet(tensor, filled, 0, filled.byteLength);
   }
 
   free(): void {
     this.#f.bufferFree(this.#buffer);
     this.#f.free(this.#context);
   }
+}
+
+/** Rows cut or filled up with zeros. */
+export function resizeRows(x: Float32Array, from: number, to: number): Float32Array {
+  const rows = x.length / from;
+  const y = new Float32Array(rows * to);
+  for (let r = 0; r < rows; r++) y.set(x.subarray(r * from, r * from + Math.min(from, to)), r * to);
+  return y;
 }
 
 /** [rows, columns] to [columns, rows], both row-major. */

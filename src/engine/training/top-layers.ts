@@ -1,8 +1,10 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { TmemError } from '../errors.ts';
 import { type GgufFile, readGguf } from '../gguf/reader.ts';
+import type { GgufTensor } from '../gguf/types.ts';
 import {
   type BackendHandle,
+  type BufferType,
   type Device,
   type GgmlContext,
   loadNative,
@@ -15,6 +17,7 @@ import {
 } from '../native/library.ts';
 import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
 import type { Architecture } from './architectures/types.ts';
+import { Layouts } from './layouts.ts';
 import type { Linear } from './tape.ts';
 
 /** Sizes of the model: L layers, D width, F feed-forward width, H heads, G key-value heads, C channels of a head, V vocabulary. */
@@ -71,8 +74,8 @@ const FIRST_PRODUCTS = ['ffn_gate.weight', 'ffn_up.weight'];
 const FIRST_LAYER = COMMON.filter((part) => part.startsWith('ffn_'));
 const Q8_BLOCK = 32;
 export const FFN_PARTS = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
-/** Rows of a weight that are transposed at a time: bounds the float copies in between. */
-const TRANSPOSE_ROWS = 8192;
+/** Rows of a weight that are converted at a time: bounds the float copies in between. */
+const CHUNK_ROWS = 8192;
 
 function number(gguf: GgufFile, key: string, fallback?: number): number {
   const value = gguf.metadata.get(key) ?? fallback;
@@ -114,9 +117,20 @@ function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape,
   };
 }
 
+function readTensor(modelPath: string, { bytes: size, offset }: GgufTensor): Uint8Array {
+  const fd = openSync(modelPath, 'r');
+  try {
+    const bytes = Buffer.allocUnsafe(size);
+    readSync(fd, bytes, 0, size, offset);
+    return bytes;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /**
- * The last K layers and the head of a model, as the training graph uses them: the very same quantised tensors as inference, read
- * from the file, and a transposed copy of every product that gradients pass through.
+ * The last K layers and the head of a model, as the training graph uses them: the tensors of inference, read from the file into the
+ * layouts that are multiplied fastest, and a transposed copy of every product that gradients pass through.
  */
 export class TopLayers {
   readonly native: Native;
@@ -127,9 +141,10 @@ export class TopLayers {
   readonly first: number;
   #weights = new Map<string, StoredWeight>();
   #transposed = new Map<string, Transposed>();
-  #context: GgmlContext;
-  #buffer: NativeBuffer;
+  #contexts: GgmlContext[] = [];
+  #buffers: NativeBuffer[] = [];
   #head: string;
+  #file: { readonly path: string; readonly tensors: ReadonlyMap<string, GgufTensor> };
 
   /** @throws TmemError `missing` for an architecture without a training graph, absent tensors or too little memory; `usage` for a bad number of layers. */
   constructor(modelPath: string, options: TopLayersOptions) {
@@ -156,52 +171,54 @@ export class TopLayers {
     const device = f.deviceByType(0) as Device;
     this.backend = f.deviceInit(device, null);
     setBackendThreads(f, device, this.backend, options.threads);
-    this.#context = f.init({ mem_size: 4 << 20, mem_buffer: null, no_alloc: true });
-
     const files = new Map(gguf.tensors.map((t) => [t.name, t]));
+    this.#file = { path: modelPath, tensors: files };
     this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
     const names = ['output_norm.weight', this.#head];
     for (const part of FIRST_LAYER) names.push(`blk.${this.first}.${part}`);
     for (let l = this.first + 1; l < shape.L; l++)
       for (const part of [...COMMON, ...architecture.extraTensors]) names.push(`blk.${l}.${part}`);
     if (files.has('rope_freqs.weight')) names.push('rope_freqs.weight');
+    const { backward = 'Q8_0' } = options;
+    const layouts = new Layouts(f, device);
+    const contexts = new Map<BufferType | undefined, GgmlContext>();
+    const contextIn = (bufferType: BufferType | undefined) => {
+      const context = contexts.get(bufferType) ?? f.init({ mem_size: 4 << 20, mem_buffer: null, no_alloc: true });
+      contexts.set(bufferType, context);
+      return context;
+    };
+    // No gradient passes through gate and up of the first layer: nothing below it is trained.
+    const ends = new Set(FIRST_PRODUCTS.map((part) => `blk.${this.first}.${part}`));
     for (const n of names) {
       const t = files.get(n);
       if (!t) throw new TmemError('missing', `The model has no tensor ${n}; it cannot be trained as ${name}.`);
-      const outputs = t.shape[1] ?? 1;
-      const tensor =
-        outputs > 1 ? f.new2(this.#context, t.type, t.shape[0]!, outputs) : f.new1(this.#context, t.type, t.shape[0]!);
-      this.#weights.set(n, { tensor, type: t.type, inputs: t.shape[0]!, outputs });
-    }
-    const { backward = 'Q8_0' } = options;
-    // No gradient passes through gate and up of the first layer: nothing below it is trained.
-    const ends = new Set(FIRST_PRODUCTS.map((part) => `blk.${this.first}.${part}`));
-    for (const [n, w] of this.#weights) {
-      if (w.outputs === 1 || ends.has(n)) continue;
-      const exact = n === this.#head || w.outputs % Q8_BLOCK !== 0;
-      const type = TYPE[backward === 'Q8_0' && exact ? 'BF16' : backward];
-      this.#transposed.set(n, { tensor: f.new2(this.#context, type, w.outputs, w.inputs), type });
-    }
-    const buffer = f.allocateContext(this.#context, this.backend);
-    if (!buffer)
-      throw new TmemError(
-        'missing',
-        'There is not enough memory to load the trained layers; train fewer layers (--layers).',
-      );
-    this.#buffer = buffer;
-
-    const fd = openSync(modelPath, 'r');
-    try {
-      for (const n of names) {
-        const t = files.get(n)!;
-        const bytes = Buffer.allocUnsafe(t.bytes);
-        readSync(fd, bytes, 0, t.bytes, t.offset);
-        f.tensorSet(this.#weights.get(n)!.tensor, bytes, 0, t.bytes);
+      const [inputs, outputs = 1] = t.shape as [number, number?];
+      if (outputs === 1) {
+        this.#weights.set(n, { tensor: f.new1(contextIn(undefined), t.type, inputs), type: t.type, inputs, outputs });
+        continue;
       }
-    } finally {
-      closeSync(fd);
+      const { type, bufferType } = layouts.choose(t.type, inputs, outputs, { plain: n === this.#head });
+      const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
+      this.#weights.set(n, { tensor, type, inputs, outputs });
+      if (ends.has(n)) continue;
+      const exact = n === this.#head || outputs % Q8_BLOCK !== 0;
+      const copyType = TYPE[backward === 'Q8_0' && exact ? 'BF16' : backward];
+      const copy = f.new2(contextIn(undefined), copyType, outputs, inputs);
+      this.#transposed.set(n, { tensor: copy, type: copyType });
     }
-    for (const [n, t] of this.#transposed) this.transpose(this.#weights.get(n)!, t);
+    for (const [bufferType, context] of contexts) {
+      this.#contexts.push(context);
+      const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, this.backend);
+      if (!buffer) {
+        this.free();
+        throw new TmemError(
+          'missing',
+          'There is not enough memory to load the trained layers; train fewer layers (--layers).',
+        );
+      }
+      this.#buffers.push(buffer);
+    }
+    for (const n of names) this.#load(n);
     this.shape = { ...shape, ropeFactors: this.#weights.get('rope_freqs.weight')?.tensor ?? null };
   }
 
@@ -239,19 +256,36 @@ export class TopLayers {
   /** Fills `to` [out, in] from w [in, out]. */
   transpose(w: StoredWeight, { tensor: to, type }: Transposed): void {
     const f = this.native;
-    const context = f.init({ mem_size: 8 << 20, mem_buffer: null, no_alloc: true });
-    const allocator = f.allocatorNew(f.defaultBufferType(this.backend));
     const toRow = f.rowSize(type, w.outputs);
-    const rowBytes = f.rowSize(w.type, w.inputs);
-    for (let start = 0; start < w.outputs; start += TRANSPOSE_ROWS) {
-      const n = Math.min(TRANSPOSE_ROWS, w.outputs - start);
-      const graph = f.newGraph(context, 16, false);
-      let x = f.view2(context, w.tensor, w.inputs, n, rowBytes, start * rowBytes);
-      if (w.type !== TYPE.F32) x = f.cast(context, x, TYPE.F32);
+    this.#byRows(w, (context, x, start, n) => {
       const target = f.view2(context, to, n, w.inputs, toRow, f.rowSize(type, start));
       const turned = f.cont(context, f.transpose(context, x));
       // ggml quantises into a tensor of its own only, which is then copied row by row.
-      f.expand(graph, f.copy(context, type === TYPE.Q8_0 ? f.cast(context, turned, type) : turned, target));
+      return f.copy(context, type === TYPE.Q8_0 ? f.cast(context, turned, type) : turned, target);
+    });
+  }
+
+  /** Fills `to` from w of another type. */
+  #convert(w: StoredWeight, { tensor: to, type }: StoredWeight): void {
+    const f = this.native;
+    const toRow = f.rowSize(type, w.inputs);
+    this.#byRows(w, (context, x, start, n) =>
+      f.copy(context, x, f.view2(context, to, w.inputs, n, toRow, start * toRow)),
+    );
+  }
+
+  /** Computes what `build` makes of runs of w's rows in F32 [in, n] from `start` on. */
+  #byRows(w: StoredWeight, build: (context: GgmlContext, x: Tensor, start: number, n: number) => Tensor): void {
+    const f = this.native;
+    const context = f.init({ mem_size: 8 << 20, mem_buffer: null, no_alloc: true });
+    const allocator = f.allocatorNew(f.defaultBufferType(this.backend));
+    const rowBytes = f.rowSize(w.type, w.inputs);
+    for (let start = 0; start < w.outputs; start += CHUNK_ROWS) {
+      const n = Math.min(CHUNK_ROWS, w.outputs - start);
+      const graph = f.newGraph(context, 16, false);
+      let x = f.view2(context, w.tensor, w.inputs, n, rowBytes, start * rowBytes);
+      if (w.type !== TYPE.F32) x = f.cast(context, x, TYPE.F32);
+      f.expand(graph, build(context, x, start, n));
       if (!f.allocatorAllocate(allocator, graph))
         throw new TmemError(
           'missing',
@@ -263,9 +297,39 @@ export class TopLayers {
     f.free(context);
   }
 
+  /** Calls `use` with a tensor as the file holds it. */
+  withStored<T>(name: string, use: (tensor: Tensor, bytes: Uint8Array) => T): T {
+    const f = this.native;
+    const t = this.#file.tensors.get(name)!;
+    const bytes = readTensor(this.#file.path, t);
+    const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
+    const tensor = f.new2(context, t.type, t.shape[0]!, t.shape[1] ?? 1);
+    const buffer = f.allocateContext(context, this.backend);
+    try {
+      if (!buffer) throw new TmemError('missing', 'There is not enough memory to read the trained layers.');
+      f.tensorSet(tensor, bytes, 0, bytes.byteLength);
+      return use(tensor, bytes);
+    } finally {
+      if (buffer) f.bufferFree(buffer);
+      f.free(context);
+    }
+  }
+
+  #load(name: string): void {
+    const f = this.native;
+    const weight = this.#weights.get(name)!;
+    const transposed = this.#transposed.get(name);
+    this.withStored(name, (stored, bytes) => {
+      const { type } = this.#file.tensors.get(name)!;
+      if (weight.type === type) f.tensorSet(weight.tensor, bytes, 0, bytes.byteLength);
+      else this.#convert({ ...weight, tensor: stored, type }, weight);
+      if (transposed) this.transpose({ ...weight, tensor: stored, type }, transposed);
+    });
+  }
+
   free(): void {
-    this.native.bufferFree(this.#buffer);
-    this.native.free(this.#context);
+    for (const buffer of this.#buffers) this.native.bufferFree(buffer);
+    for (const context of this.#contexts) this.native.free(context);
     this.native.backendFree(this.backend);
   }
 

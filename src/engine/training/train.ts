@@ -59,7 +59,21 @@ export class EarlyEnd {
 
   /** Called before every epoch with the losses of each sample's tokens. */
   reached(losses: readonly ArrayLike<number>[]): boolean {
-    const { loss, share = 1, patience = Number.POSITIVE_INFINITY } = this.#stop;
+    const { all } = this.#count(losses);
+    this.#epochsSince = all > this.#most ? 0 : this.#epochsSince + 1;
+    this.#most = Math.max(this.#most, all);
+    return this.holds(losses);
+  }
+
+  /** Whether training ends with these losses, after as many epochs as were watched. */
+  holds(losses: readonly ArrayLike<number>[]): boolean {
+    const { patience = Number.POSITIVE_INFINITY } = this.#stop;
+    const { all, samples, enough } = this.#count(losses);
+    return enough || (all >= samples * MOST_OF_THEM && this.#epochsSince >= patience);
+  }
+
+  #count(losses: readonly ArrayLike<number>[]): { all: number; samples: number; enough: boolean } {
+    const { loss, share = 1 } = this.#stop;
     const isLearned = (tokens: ArrayLike<number>) => Array.prototype.every.call(tokens, (l: number) => l < loss);
     let from = 0;
     let all = 0;
@@ -70,9 +84,7 @@ export class EarlyEnd {
       all += learned;
       enough &&= learned >= size * share;
     }
-    this.#epochsSince = all > this.#most ? 0 : this.#epochsSince + 1;
-    this.#most = Math.max(this.#most, all);
-    return enough || (all >= from * MOST_OF_THEM && this.#epochsSince >= patience);
+    return { all, samples: from, enough };
   }
 }
 
@@ -140,16 +152,19 @@ export async function train(
     const epochResults: { loss: number; ms: number }[] = [];
     const end = stop && new EarlyEnd([replayed.length, stop.samples], stop);
     for (let epoch = 0; epoch < epochs; epoch++) {
-      // Over the likely tokens a loss is a little too low: the end is confirmed over the whole vocabulary.
-      const ending = end?.reached(all.flatMap((step) => step.losses)) ?? false;
-      if (ending && all.every((step) => step.whole)) break;
+      const losses = () => all.flatMap((step) => step.losses);
+      if (end?.reached(losses())) {
+        // Those are of before the last step, and over the likely tokens a loss is a little too low.
+        for (const one of all) await one.look(signal);
+        if (end.holds(losses())) break;
+      }
       const epochStart = performance.now() - packMs;
       packMs = 0;
       let last = 0;
       for (const one of all) {
         const start = performance.now();
         throwIfAborted(signal);
-        const { loss, gradNorm } = await one.gradient({ whole: ending, signal });
+        const { loss, gradNorm } = await one.gradient(signal);
         if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
           throw new TmemError(
             'failed',

@@ -3,7 +3,7 @@ import { type GgmlContext, type GraphAllocator, type Tensor, TYPE } from '../nat
 import type { FastWeights, Optimizer } from '../types.ts';
 import { type Deltas, FirstLayer, forward, run } from './forward.ts';
 import { CandidateHead } from './head.ts';
-import { LoraState } from './lora-state.ts';
+import { LoraState, resizeRows } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
@@ -66,9 +66,14 @@ export class Trainer {
     this.#optimizerContext = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
     this.#optimizerParams = f.new1(this.#optimizerContext, TYPE.F32, optimizer.kind === 'sgd' ? 2 : 7);
     for (const name of penalties.keys())
-      this.#penalties.set(name, f.new2(this.#optimizerContext, TYPE.F32, weights.rank, weights.rank));
+      this.#penalties.set(name, f.new2(this.#optimizerContext, TYPE.F32, this.state.R, this.state.R));
     this.#optimizerBuffer = f.allocateContext(this.#optimizerContext, top.backend)!;
-    for (const [name, P] of penalties) f.tensorSet(this.#penalties.get(name)!, P, 0, P.byteLength);
+    for (const [name, P] of penalties) {
+      const { rank, R } = this.state;
+      const filled = new Float32Array(R * R);
+      filled.set(resizeRows(P, rank, R));
+      f.tensorSet(this.#penalties.get(name)!, filled, 0, filled.byteLength);
+    }
   }
 
   free(): void {
@@ -95,18 +100,14 @@ export class Trainer {
     return pieces;
   }
 
-  /** Loss and gradient of one step's pieces; the gradient stays in the state. `onLogits` gets each piece's logits [A, V]. */
-  async gradient(
-    pieces: readonly Piece[],
-    signal?: AbortSignal,
-    onLogits?: (logits: Float32Array, V: number) => void,
-  ): Promise<GradientResult> {
+  /** Loss and gradient of one step's pieces; the gradient stays in the state. */
+  async gradient(pieces: readonly Piece[], signal?: AbortSignal): Promise<GradientResult> {
     let loss = 0;
     let squares = 0;
     const tokenLosses: number[][] = [];
     for (const [i, piece] of pieces.entries()) {
       throwIfAborted(signal);
-      const result = this.#gradientOf(piece, i > 0, onLogits);
+      const result = this.#gradientOf(piece, i > 0);
       loss += result.loss;
       squares = result.squares;
       tokenLosses.push(...result.tokenLosses);
@@ -115,8 +116,15 @@ export class Trainer {
     return { loss, gradNorm: Math.sqrt(squares), tokenLosses };
   }
 
-  /** Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. */
-  async losses(pieces: readonly Piece[], signal?: AbortSignal): Promise<number[][]> {
+  /**
+   * Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. `onLogits` gets each piece's
+   * logits [A, V].
+   */
+  async losses(
+    pieces: readonly Piece[],
+    signal?: AbortSignal,
+    onLogits?: (logits: Float32Array, V: number) => void,
+  ): Promise<number[][]> {
     const f = this.#top.native;
     const found: number[][] = [];
     for (const { batch, first } of pieces) {
@@ -125,10 +133,17 @@ export class Trainer {
       const { logits } = forward(tape, this.#top, this.#deltas, batch, first);
       const { logProbs } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
       f.setOutput(logProbs);
+      if (onLogits) f.setOutput(logits);
       f.expand(tape.graph, logProbs);
       const rows = new Float32Array(batch.A);
       run(this.#top, tape, this.#allocator, {
-        after: () => f.tensorGet(logProbs, rows, 0, rows.byteLength),
+        after: () => {
+          f.tensorGet(logProbs, rows, 0, rows.byteLength);
+          if (!onLogits) return;
+          const all = new Float32Array(batch.A * batch.head.V);
+          f.tensorGet(logits, all, 0, all.byteLength);
+          onLogits(all, batch.head.V);
+        },
       });
       found.push(...bySample(batch, rows));
       await yieldToEvents();
@@ -139,7 +154,6 @@ export class Trainer {
   #gradientOf(
     { batch, first }: Piece,
     accumulate: boolean,
-    onLogits?: (logits: Float32Array, V: number) => void,
   ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
@@ -148,7 +162,6 @@ export class Trainer {
     const { logits } = forward(tape, top, this.#deltas, batch, first);
     const { logProbs, gradient } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
     f.setOutput(logProbs);
-    if (onLogits) f.setOutput(logits);
     f.expand(graph, logProbs);
     tape.backward(logits, gradient);
     const squares: { tensor: Tensor; value: Float32Array }[] = [];
@@ -166,11 +179,6 @@ export class Trainer {
     run(top, tape, this.#allocator, {
       after: () => {
         f.tensorGet(logProbs, rows, 0, rows.byteLength);
-        if (onLogits) {
-          const all = new Float32Array(batch.A * batch.head.V);
-          f.tensorGet(logits, all, 0, all.byteLength);
-          onLogits(all, batch.head.V);
-        }
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
       },
     });

@@ -2,25 +2,24 @@ import { type CandidateHead, collectLikely } from './head.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { freePieces, type Piece, type Trainer } from './trainer.ts';
 
-/** Passes over the likely tokens between two passes over the whole vocabulary. */
-const LIKELY_PASSES = 4;
+/** Gradients over the likely tokens between two looks at the whole vocabulary. */
+const LIKELY_PASSES = 8;
 
 /**
- * The samples of one optimiser step. The head over the whole vocabulary is half of the work: with `candidates`, four of five passes take
- * the softmax over the so many tokens of each row that were the most probable ones in the last whole pass, and all labels.
+ * The samples of one optimiser step. The head over the whole vocabulary is more than half of the work of a gradient: with `candidates`,
+ * its softmax is over the so many tokens of each answer token that are the most probable ones, and all labels. Which these are is found
+ * in a forward pass over the whole vocabulary before the first gradient and before every ninth.
  */
 export class TrainingStep {
   /** Loss of each answer token of each sample, as last computed. */
   readonly losses: readonly Float64Array[];
-  /** Whether the last pass was over the whole vocabulary. */
-  whole = false;
   #trainer: Trainer;
   #candidates: number;
   #samples: readonly PreparedSample[];
   #pieces: readonly Piece[];
-  /** The head of likely tokens and the samples packed for it, from the first whole pass on. */
+  /** The head of likely tokens and the samples packed for it. */
   #likely: { readonly head: CandidateHead; readonly pieces: readonly Piece[] } | undefined;
-  #passesSinceWhole = 0;
+  #passesSinceLook = Number.POSITIVE_INFINITY;
 
   /** @param candidates 0: every pass is over the whole vocabulary. */
   constructor(trainer: Trainer, samples: readonly PreparedSample[], candidates = 0) {
@@ -31,23 +30,27 @@ export class TrainingStep {
     this.#pieces = trainer.pack(samples);
   }
 
-  /** Loss (mean over all answer tokens) and gradient; `whole`: over the whole vocabulary in any case. */
-  async gradient({
-    whole,
-    signal,
-  }: {
-    whole: boolean;
-    signal?: AbortSignal | undefined;
-  }): Promise<{ loss: number; gradNorm: number }> {
-    this.whole = whole || !this.#likely || this.#passesSinceWhole === LIKELY_PASSES;
-    const found = this.whole && this.#candidates > 0 ? new Set<number>() : undefined;
-    const onLogits = found && ((logits: Float32Array, V: number) => collectLikely(logits, V, this.#candidates, found));
-    const pieces = this.whole ? this.#pieces : this.#likely!.pieces;
-    const { loss, gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, signal, onLogits);
-    for (const [i, of] of tokenLosses.entries()) this.losses[i]!.set(of);
-    this.#passesSinceWhole = this.whole ? 0 : this.#passesSinceWhole + 1;
-    if (found) this.#takeUp(found);
+  /** Loss (mean over all answer tokens) and gradient. */
+  async gradient(signal?: AbortSignal): Promise<{ loss: number; gradNorm: number }> {
+    if (this.#candidates > 0 && this.#passesSinceLook >= LIKELY_PASSES) await this.look(signal);
+    const pieces = this.#likely?.pieces ?? this.#pieces;
+    const { loss, gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, signal);
+    this.#keep(tokenLosses);
+    this.#passesSinceLook++;
     return { loss, gradNorm };
+  }
+
+  /** Computes the losses over the whole vocabulary, and takes the likely tokens anew. */
+  async look(signal?: AbortSignal): Promise<void> {
+    const found = new Set<number>();
+    const collect = (logits: Float32Array, V: number) => collectLikely(logits, V, this.#candidates, found);
+    this.#keep(await this.#trainer.losses(this.#pieces, signal, this.#candidates > 0 ? collect : undefined));
+    if (this.#candidates > 0) this.#takeUp(found);
+    this.#passesSinceLook = 0;
+  }
+
+  #keep(tokenLosses: readonly (readonly number[])[]): void {
+    for (const [i, of] of tokenLosses.entries()) this.losses[i]!.set(of);
   }
 
   #takeUp(found: Set<number>): void {

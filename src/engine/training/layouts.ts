@@ -1,0 +1,60 @@
+/** How the weights of products lie in memory: as in the file, or in a layout that ggml multiplies faster with. */
+import { ggmlTypes } from '../gguf/types.ts';
+import { type BufferType, type Device, extraBufferTypes, type Native, TYPE } from '../native/library.ts';
+
+export interface Layout {
+  readonly type: number;
+  /** Where it lies, when not in the backend's own memory: the weight is rearranged there and can only be multiplied with. */
+  readonly bufferType?: BufferType;
+}
+
+/** Quantised types that ggml has blocked kernels for; the others are multiplied row by row, Q6_K at two thirds of Q8_0's speed. */
+const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
+
+/** The fastest layout of each product on one device, as llama.cpp chooses it, or Q8_0 where there is none for its type. */
+export class Layouts {
+  #f: Native;
+  #device: Device;
+  #extra: readonly BufferType[];
+  #found = new Map<string, BufferType | undefined>();
+
+  constructor(native: Native, device: Device) {
+    this.#f = native;
+    this.#device = device;
+    this.#extra = extraBufferTypes(native, device);
+  }
+
+  /** @param plain the rows of the weight are read, too. */
+  choose(type: number, inputs: number, outputs: number, { plain = false } = {}): Layout {
+    const bufferType = plain ? undefined : this.#rearranged(type, inputs, outputs);
+    if (bufferType) return { type, bufferType };
+    const { name, block } = ggmlTypes.get(type)!;
+    return { type: block > 1 && !BLOCKED.has(name) ? TYPE.Q8_0 : type };
+  }
+
+  #rearranged(type: number, inputs: number, outputs: number): BufferType | undefined {
+    const key = `${type} ${inputs} ${outputs}`;
+    if (!this.#found.has(key))
+      this.#found.set(
+        key,
+        this.#extra.find((bufferType) => this.#multiplies(bufferType, type, inputs, outputs)),
+      );
+    return this.#found.get(key);
+  }
+
+  #multiplies(bufferType: BufferType, type: number, inputs: number, outputs: number): boolean {
+    const f = this.#f;
+    const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
+    const weight = f.new2(context, type, inputs, outputs);
+    const buffer = f.allocateContextFrom(context, bufferType);
+    try {
+      // The input is made after the allocation: it would lie in the backend's own memory.
+      return (
+        buffer !== null && f.supports(this.#device, f.mulMat(context, weight, f.new2(context, TYPE.F32, inputs, 1)))
+      );
+    } finally {
+      if (buffer) f.bufferFree(buffer);
+      f.free(context);
+    }
+  }
+}
