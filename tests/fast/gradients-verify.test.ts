@@ -23,6 +23,9 @@ const MODELS: readonly TinyModelOptions[] = [
   { architecture: 'qwen2', tied: true },
   { architecture: 'qwen3' },
   { architecture: 'qwen3', headDim: 16, tied: true },
+  { architecture: 'gemma3', tied: true },
+  { architecture: 'gemma3', headDim: 16, kvHeads: 1 },
+  { architecture: 'gemma3', window: 8, layers: 7 },
 ];
 /** llama.cpp keeps keys and values in F16, or the products of F16 weights in part. */
 const F32_DEVIATION = 2e-3;

@@ -92,6 +92,7 @@ const MODELS: readonly (TinyModelOptions & { readonly title: string })[] = [
   { title: 'llama with a tied head', architecture: 'llama', tied: true },
   { title: 'qwen2', architecture: 'qwen2', tied: true },
   { title: 'qwen3 with its own head size', architecture: 'qwen3', headDim: 16 },
+  { title: 'gemma3 with a window', architecture: 'gemma3', tied: true, window: 8 },
 ];
 
 describe('the gradient of B agrees with finite differences', () => {

@@ -178,6 +178,15 @@ describe('the tape agrees with finite differences', () => {
     });
   });
 
+  it('geglu', () => {
+    check({
+      leaves: [random(5, 3), random(5, 3)],
+      watched: [0, 1],
+      shape: [5, 3],
+      build: (tape, [gate, up]) => tape.geglu(gate!, up!),
+    });
+  });
+
   it('rows, taken in any order and more than once', () => {
     check({
       leaves: [random(4, 5), indices(3, 0, 3)],

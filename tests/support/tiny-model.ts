@@ -4,7 +4,7 @@ import { writeGguf } from '../../src/engine/gguf/writer.ts';
 export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_K' | 'Q6_K';
 
 export interface TinyModelOptions {
-  readonly architecture: 'llama' | 'qwen2' | 'qwen3';
+  readonly architecture: 'llama' | 'qwen2' | 'qwen3' | 'gemma3';
   readonly seed?: number;
   readonly layers?: number;
   /** A multiple of 32. */
@@ -15,6 +15,8 @@ export interface TinyModelOptions {
   readonly feedForward?: number;
   /** Default width / heads; llama.cpp loads another one for llama and qwen3 only. */
   readonly headDim?: number;
+  /** gemma3 only: tokens that the layers with a window see back. Default 512. */
+  readonly window?: number;
   /** No output.weight: the embedding is used twice. */
   readonly tied?: boolean;
   /** Type of the matrices. Default F32. Those in K want a width and a feed-forward width that are multiples of 256. */
@@ -46,7 +48,7 @@ export function tinyVocabulary(): { tokens: string[]; types: number[]; merges: s
 /** Writes the model; the same options give the same bytes. */
 export async function writeTinyModel(path: string, options: TinyModelOptions): Promise<void> {
   const { architecture, seed = 1, layers = 3, width = 32, heads = 4, kvHeads = 2, feedForward = 64 } = options;
-  const { headDim = width / heads, tied = false, type = 'F32', contextLength = 512 } = options;
+  const { headDim = width / heads, tied = false, type = 'F32', contextLength = 512, window = 512 } = options;
   const { tokens, types, merges } = tinyVocabulary();
   const normal = gaussian(seed);
   const u32 = (value: number) => ({ type: 'u32', value }) as const;
@@ -82,10 +84,13 @@ export async function writeTinyModel(path: string, options: TinyModelOptions): P
             vector(name('attn_v.bias'), kvHeads * headDim, 0.1),
           ]
         : []),
-      ...(architecture === 'qwen3'
+      ...(architecture === 'qwen3' || architecture === 'gemma3'
         ? [norm(name('attn_q_norm.weight'), headDim), norm(name('attn_k_norm.weight'), headDim)]
         : []),
       matrix(name('attn_output.weight'), heads * headDim, width),
+      ...(architecture === 'gemma3'
+        ? [norm(name('post_attention_norm.weight'), width), norm(name('post_ffw_norm.weight'), width)]
+        : []),
       norm(name('ffn_norm.weight'), width),
       matrix(name('ffn_gate.weight'), width, feedForward),
       matrix(name('ffn_up.weight'), width, feedForward),
@@ -110,6 +115,7 @@ export async function writeTinyModel(path: string, options: TinyModelOptions): P
       [key('attention.layer_norm_rms_epsilon')]: f32(1e-5),
       [key('rope.freq_base')]: f32(10_000),
       [key('rope.dimension_count')]: u32(headDim),
+      ...(architecture === 'gemma3' ? { [key('attention.sliding_window')]: u32(window) } : {}),
       [key('vocab_size')]: u32(tokens.length),
       'tokenizer.ggml.model': 'gpt2',
       'tokenizer.ggml.pre': 'gpt-2',

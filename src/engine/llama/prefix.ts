@@ -9,6 +9,7 @@ import {
   unregisterCallback,
   view,
 } from '../native/library.ts';
+import { findArchitecture } from '../training/architectures/index.ts';
 import { commonPrefix, groupSamples, type PreparedSample, type TokenisedSample } from '../training/packed-batch.ts';
 import type { Sample, Token } from '../types.ts';
 import { TokenBatch } from './batch.ts';
@@ -26,7 +27,7 @@ interface KeyedSample extends TokenisedSample {
 
 /**
  * Runs samples through the layers below the trained ones and captures the residual stream after the attention of the first trained
- * layer (`ffn_inp-<l>`). Nothing there depends on Delta, so the states are kept across writes.
+ * layer (`Architecture.cut`). Nothing there depends on Delta, so the states are kept across writes.
  */
 export class PrefixPass {
   readonly firstLayer: number;
@@ -43,7 +44,7 @@ export class PrefixPass {
     this.firstLayer = firstLayer;
     this.#model = model;
     const f = model.native;
-    const wanted = `ffn_inp-${firstLayer}`;
+    const wanted = `${findArchitecture(model.info.architecture)?.cut}-${firstLayer}`;
     this.#callback = registerCallback('eval', (tensor: Tensor, ask: boolean) => {
       if (f.tensorName(tensor) !== wanted) return !ask;
       if (ask) return true;

@@ -280,6 +280,11 @@ function declare(lib: NativeLibraries) {
     mul: b<Binary>('void *ggml_mul(void *, void *, void *)'),
     scale: b<(c: GgmlContext, a: Tensor, s: number) => Tensor>('void *ggml_scale(void *, void *, float)'),
     silu: b<Unary>('void *ggml_silu(void *, void *)'),
+    tanh: b<Unary>('void *ggml_tanh(void *, void *)'),
+    /** s a + bias, element by element. */
+    scaleBias: b<(c: GgmlContext, a: Tensor, s: number, bias: number) => Tensor>(
+      'void *ggml_scale_bias(void *, void *, float, float)',
+    ),
     siluBack: b<Binary>('void *ggml_silu_back(void *, void *, void *)'),
     log: b<Unary>('void *ggml_log(void *, void *)'),
     sum: b<Unary>('void *ggml_sum(void *, void *)'),

@@ -144,9 +144,10 @@ export function forward(
       const name = `blk.${l}.${part}.weight`;
       return adapted(tape, top, deltas, name, input, known?.known.get(name));
     };
-    const y = tape.swiglu(product('ffn_gate', x), product('ffn_up', x));
+    const y = top.architecture.activate(tape, product('ffn_gate', x), product('ffn_up', x));
     keys.push({ layer: l, norm: x, swiglu: y });
-    h = tape.add(h, product('ffn_down', y));
+    const out = product('ffn_down', y);
+    h = tape.add(h, top.architecture.afterFeedForward?.(tape, top, l, out) ?? out);
   }
   const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
   const logits = tape.linear(tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), batch.head.linear);

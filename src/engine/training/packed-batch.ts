@@ -1,6 +1,6 @@
 import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
-import type { LayerInputs } from './architectures/types.ts';
+import type { LayerInputs, RowInputs } from './architectures/types.ts';
 import { fullHead, type Head } from './head.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -106,12 +106,14 @@ export class PackedBatch {
     this.flatLabels = f.new1(c, TYPE.I32, A);
     this.ones = f.new2(c, TYPE.F32, 1, A);
     this.rowWeights = f.new2(c, TYPE.F32, 1, A);
-    this.inputs = {
-      T,
-      positions: f.new1(c, TYPE.I32, T),
-      mask: f.new2(c, TYPE.F32, T, T),
-      only: { A, rows: this.rows, positions: f.new1(c, TYPE.I32, A), mask: f.new2(c, TYPE.F32, T, A) },
+    const window = top.shape.window?.size ?? Number.POSITIVE_INFINITY;
+    const isWindowed = samples.some((s) => s.tokens.length > window);
+    const rowInputs = (n: number): RowInputs => {
+      const all = f.new2(c, TYPE.F32, T, n);
+      const windowMask = isWindowed ? f.new2(c, TYPE.F32, T, n) : all;
+      return { positions: f.new1(c, TYPE.I32, n), mask: all, windowMask };
     };
+    this.inputs = { T, ...rowInputs(T), only: { A, rows: this.rows, ...rowInputs(A) } };
     const buffer = f.allocateContext(c, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
@@ -119,17 +121,25 @@ export class PackedBatch {
     set(this.hidden, hidden);
     set(this.rows, Int32Array.from(rows));
     set(this.ones, new Float32Array(A).fill(1));
-    set(this.inputs.positions, positions);
-    set(this.inputs.mask, mask);
-    set(
-      this.inputs.only!.positions,
-      Int32Array.from(rows, (t) => positions[t]!),
-    );
-    const rowMask = new Float32Array(A * T);
-    rows.forEach((t, i) => {
-      rowMask.set(mask.subarray(t * T, (t + 1) * T), i * T);
-    });
-    set(this.inputs.only!.mask, rowMask);
+    const setRows = (inputs: RowInputs, of: readonly number[]) => {
+      const rowMask = new Float32Array(of.length * T);
+      of.forEach((t, i) => {
+        rowMask.set(mask.subarray(t * T, (t + 1) * T), i * T);
+      });
+      set(
+        inputs.positions,
+        Int32Array.from(of, (t) => positions[t]!),
+      );
+      set(inputs.mask, rowMask);
+      if (inputs.windowMask === inputs.mask) return;
+      const near = (x: number, at: number) => {
+        const distance = positions[of[Math.floor(at / T)]!]! - positions[at % T]!;
+        return distance < window ? x : Number.NEGATIVE_INFINITY;
+      };
+      set(inputs.windowMask, rowMask.map(near));
+    };
+    setRows(this.inputs, [...positions.keys()]);
+    setRows(this.inputs.only!, rows);
     this.labels = labels;
     this.head = fullHead(top);
     this.setHead(this.head);

@@ -25,6 +25,7 @@ export interface LoraTensors {
 }
 
 const GRAPH_NODES = 16384;
+const GELU = { a: Math.sqrt(2 / Math.PI), b: 0.044715 };
 
 export class Tape {
   readonly graph: Graph;
@@ -141,6 +142,23 @@ export class Tape {
     });
   }
 
+  /** gelu(gate) * up, with the tanh form of gelu: x (1 + tanh u) / 2, u = a (x + b x^3). ggml has no gradient of its own for it. */
+  geglu(gate: Tensor, up: Tensor): Tensor {
+    const { f, c } = this;
+    const square = f.sqr(c, gate);
+    const t = f.tanh(c, f.mul(c, gate, f.scaleBias(c, square, GELU.a * GELU.b, GELU.a)));
+    const half = f.scaleBias(c, t, 0.5, 0.5);
+    const activated = f.mul(c, gate, half);
+    return this.#record(f.mul(c, activated, up), [gate, up], (d) => {
+      this.#send(gate, () => {
+        const du = f.scaleBias(c, square, 1.5 * GELU.a * GELU.b, 0.5 * GELU.a); // u' / 2
+        const slope = f.mul(c, f.mul(c, gate, f.scaleBias(c, f.sqr(c, t), -1, 1)), du);
+        return f.mul(c, f.mul(c, d, up), f.add(c, half, slope));
+      });
+      this.#send(up, () => f.mul(c, d, activated));
+    });
+  }
+
   /** Rows of x [D, T] at indices [A]. */
   rows(x: Tensor, indices: Tensor): Tensor {
     const { f, c } = this;
@@ -170,7 +188,8 @@ export class Tape {
   }
 
   /**
-   * Grouped-query attention. q [C, H, Q], k and v [C, G, T], mask [T, Q] (0 or -inf). Returns [C * H, Q].
+   * Grouped-query attention. q [C, H, Q], k and v [C, G, T], mask [T, Q] (0 or -inf); scores are multiplied with `scale`, by default
+   * 1 / sqrt(C). Returns [C * H, Q].
    * The heads that share one key-value head lie next to each other, as ggml's broadcasting mul_mat expects.
    */
   attention(
@@ -178,11 +197,10 @@ export class Tape {
     k: Tensor,
     v: Tensor,
     mask: Tensor,
-    size: { C: number; H: number; G: number; Q: number; T: number },
+    size: { C: number; H: number; G: number; Q: number; T: number; scale?: number | undefined },
   ): Tensor {
     const { f, c } = this;
-    const { C, H, G, Q, T } = size;
-    const scale = 1 / Math.sqrt(C);
+    const { C, H, G, Q, T, scale = 1 / Math.sqrt(C) } = size;
     const byHead = (x: Tensor) => f.permute(c, x, 0, 2, 1, 3); // [C, n, heads] <-> [C, heads, n]
     const channelsLast = (x: Tensor) => f.cont(c, f.permute(c, x, 1, 2, 0, 3)); // [C, heads, n] -> [n, C, heads]
     const scores = f.mulMat(c, byHead(k), byHead(q)); // [T, Q, H]

@@ -16,7 +16,7 @@ import {
   TYPE,
 } from '../native/library.ts';
 import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
-import type { Architecture } from './architectures/types.ts';
+import type { Architecture, SlidingWindow } from './architectures/types.ts';
 import { Layouts } from './layouts.ts';
 import type { Linear } from './tape.ts';
 
@@ -31,6 +31,9 @@ export interface ModelShape {
   readonly V: number;
   readonly eps: number;
   readonly rope: RopeArguments;
+  /** Attention scores are divided by its root. */
+  readonly scoreWidth: number;
+  readonly window: SlidingWindow | undefined;
   readonly ropeFactors: Tensor | null;
 }
 
@@ -58,20 +61,10 @@ export interface StoredWeight {
   readonly outputs: number;
 }
 
-const COMMON = [
-  'attn_norm.weight',
-  'attn_q.weight',
-  'attn_k.weight',
-  'attn_v.weight',
-  'attn_output.weight',
-  'ffn_norm.weight',
-  'ffn_gate.weight',
-  'ffn_up.weight',
-  'ffn_down.weight',
-];
-/** Of the first trained layer only the feed-forward part is computed: the cut is behind its attention. */
+const ATTENTION = ['attn_norm.weight', 'attn_q.weight', 'attn_k.weight', 'attn_v.weight', 'attn_output.weight'];
+/** All that is computed of the first trained layer: the cut is behind its attention. */
+const FIRST_LAYER = ['ffn_norm.weight', 'ffn_gate.weight', 'ffn_up.weight', 'ffn_down.weight'];
 const FIRST_PRODUCTS = ['ffn_gate.weight', 'ffn_up.weight'];
-const FIRST_LAYER = COMMON.filter((part) => part.startsWith('ffn_'));
 const Q8_BLOCK = 32;
 export const FFN_PARTS = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
 /** Rows of a weight that are converted at a time: bounds the float copies in between. */
@@ -94,8 +87,20 @@ function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape,
   const freqScale = scaling === 'linear' ? 1 / get('rope.scaling.factor', 1) : 1;
   const embedding = gguf.tensors.find((t) => t.name === 'token_embd.weight');
   if (!embedding) throw new TmemError('missing', 'The model has no token_embd.weight; it cannot be trained.');
+  const L = get('block_count');
+  const rope = (base: number, scale: number): RopeArguments => [
+    get('rope.dimension_count', C),
+    architecture.ropeMode,
+    get('context_length'),
+    base,
+    scale,
+    0,
+    1,
+    32,
+    1,
+  ];
   return {
-    L: get('block_count'),
+    L,
     D,
     F: get('feed_forward_length'),
     H,
@@ -103,17 +108,23 @@ function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape,
     C,
     V: embedding.shape[1]!,
     eps: get('attention.layer_norm_rms_epsilon'),
-    rope: [
-      get('rope.dimension_count', C),
-      architecture.ropeMode,
-      get('context_length'),
-      get('rope.freq_base', 10000),
-      freqScale,
-      0,
-      1,
-      32,
-      1,
-    ],
+    rope: rope(get('rope.freq_base', 10000), freqScale),
+    scoreWidth: architecture.scoreWidth?.({ L, D, H, C }) ?? C,
+    window: readWindow(architecture, get, rope),
+  };
+}
+
+function readWindow(
+  { slidingWindow }: Architecture,
+  get: (name: string, fallback: number) => number,
+  rope: (base: number, scale: number) => RopeArguments,
+): SlidingWindow | undefined {
+  const size = get('attention.sliding_window', 0);
+  if (!slidingWindow || size === 0) return undefined;
+  return {
+    size,
+    period: get('attention.sliding_window_pattern', slidingWindow.period),
+    rope: rope(get('rope.freq_base_swa', slidingWindow.ropeBase), 1),
   };
 }
 
@@ -175,9 +186,10 @@ export class TopLayers {
     this.#file = { path: modelPath, tensors: files };
     this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
     const names = ['output_norm.weight', this.#head];
-    for (const part of FIRST_LAYER) names.push(`blk.${this.first}.${part}`);
+    const feedForward = [...FIRST_LAYER, ...(architecture.feedForwardTensors ?? [])];
+    for (const part of feedForward) names.push(`blk.${this.first}.${part}`);
     for (let l = this.first + 1; l < shape.L; l++)
-      for (const part of [...COMMON, ...architecture.extraTensors]) names.push(`blk.${l}.${part}`);
+      for (const part of [...ATTENTION, ...architecture.extraTensors, ...feedForward]) names.push(`blk.${l}.${part}`);
     if (files.has('rope_freqs.weight')) names.push('rope_freqs.weight');
     const { backward = 'Q8_0' } = options;
     const layouts = new Layouts(f, device);

@@ -1,8 +1,9 @@
-import { ropeAttention } from './llama.ts';
+import { llama, ropeAttention } from './llama.ts';
 import type { Architecture } from './types.ts';
 
 /** llama with biases on q, k and v. */
 export const qwen2: Architecture = {
+  ...llama,
   name: 'qwen2',
   ropeMode: 2,
   extraTensors: ['attn_q.bias', 'attn_k.bias', 'attn_v.bias'],

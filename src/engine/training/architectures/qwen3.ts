@@ -1,8 +1,9 @@
-import { ropeAttention } from './llama.ts';
+import { llama, ropeAttention } from './llama.ts';
 import type { Architecture } from './types.ts';
 
 /** llama with an RMS norm over each head of q and k. */
 export const qwen3: Architecture = {
+  ...llama,
   name: 'qwen3',
   ropeMode: 2,
   extraTensors: ['attn_q_norm.weight', 'attn_k_norm.weight'],
