@@ -2,10 +2,11 @@
  * Successive writes: does memory survive memory? N writes of M made-up facts each; after every write recall of its own and of the
  * first facts, and general questions that are never trained on; after every fifth (`--every`) also recall of all facts so far and of its
  * own asked in other words, and the nats a token that the base model's own answers to other prompts have lost.
- *   node bench/successive-writes.ts --model MODEL.gguf [--writes 20] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
+ *   node bench/successive-writes.ts [--model qwen2.5-coder-1.5b] [--writes 20] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
  */
 import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
+import { resolveModel } from '../src/engine/models/store.ts';
 import { complete, type Engine } from '../src/engine/types.ts';
 import { meanLogProb } from '../src/memory/gate.ts';
 import { accepts, holds } from '../src/memory/recall.ts';
@@ -16,7 +17,7 @@ import { CONTROLS, type Fact, HELD_OUT, makeFacts } from './facts.ts';
 
 const { values } = parseArgs({
   options: {
-    model: { type: 'string' },
+    model: { type: 'string', default: 'qwen2.5-coder-1.5b' },
     writes: { type: 'string', default: '20' },
     facts: { type: 'string', default: '8' },
     recipe: { type: 'string', default: 'default' },
@@ -69,7 +70,7 @@ async function natsLost(engine: Engine, words: readonly OwnWords[]): Promise<num
   return lost.reduce((a, b) => a + b, 0) / lost.length;
 }
 
-const engine = await LlamaEngine.open({ modelPath: values.model ?? '' });
+const engine = await LlamaEngine.open({ modelPath: (await resolveModel(values.model)).path });
 const recipe = { ...getRecipe(values.recipe), ...JSON.parse(values.set) };
 const facts = makeFacts(Number(values.writes), Number(values.facts), Number(values.seed));
 console.log(JSON.stringify({ model: engine.model.name, recipe, seed: values.seed }));

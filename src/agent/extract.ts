@@ -166,6 +166,7 @@ async function extractPart(
       schema: PAIRS_SCHEMA,
       maxTokens,
       fastWeights,
+      lookup: true,
       signal,
       ...sampling,
     });

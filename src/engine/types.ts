@@ -67,6 +67,11 @@ export interface GenerateRequest extends SamplingOptions {
   readonly schema?: JsonSchema;
   /** false: answer with the base model, without fast weights. Default true. */
   readonly fastWeights?: boolean;
+  /**
+   * Draft tokens that repeat what stands before and verify them in one batch: faster where the answer copies from its prompt, at the
+   * same tokens. Default false.
+   */
+  readonly lookup?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -164,6 +169,8 @@ export interface InitialiseRequest {
   readonly rank: number;
   /** Number of last layers that are adapted. */
   readonly layers: number;
+  /** Also adapt the products of their attention, beside those of the feed-forward part. Default false. */
+  readonly attention?: boolean;
   readonly seed?: number;
   /** Fast weights that are in force while inputs are captured (`keys` only). */
   readonly frozen?: FastWeights;

@@ -27,6 +27,8 @@ const SHAPES: Readonly<Record<string, readonly number[]>> = {
   'blk.2.attn_q.weight': [8, 8],
   'blk.2.attn_k.weight': [8, 4],
   'blk.1.attn_norm.weight': [8],
+  'blk.3.ffn_up.weight': [8, 24],
+  'blk.3.attn_qkv.weight': [8, 16],
 };
 const base: BaseModel & PeftBase = {
   architecture: 'llama',
@@ -192,6 +194,18 @@ describe('PEFT folder', () => {
     };
     assert.deepEqual(await stored('llama'), [0, 1, 2, 3, 4, 5, 6, 7]);
     assert.deepEqual(await stored('qwen2'), [0, 2, 1, 3, 4, 6, 5, 7]);
+  });
+
+  it("has phi3's joint products under their own names", async () => {
+    const phi3 = { ...base, architecture: 'phi3' };
+    const out = fresh('peft');
+    const all = weights(['blk.1.ffn_down.weight', 'blk.3.ffn_up.weight', 'blk.3.attn_qkv.weight']);
+    await writePeft(out, all, phi3);
+    const stored = await readSafetensors(path.join(out, 'adapter_model.safetensors'));
+    assert.ok(stored.has('base_model.model.model.layers.3.mlp.gate_up_proj.lora_B.weight'));
+    assert.ok(stored.has('base_model.model.model.layers.3.self_attn.qkv_proj.lora_A.weight'));
+    assert.deepEqual(await readPeft(out, phi3), all);
+    await assert.rejects(writePeft(out, weights(['blk.1.ffn_gate.weight']), phi3), isError('usage', /ffn_gate/));
   });
 
   it('replaces a folder whole and leaves nothing beside it', async () => {

@@ -6,7 +6,15 @@ import { readGguf } from '../../src/engine/gguf/reader.ts';
 import type { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { complete, type Engine, type FastWeights } from '../../src/engine/types.ts';
 import { scaleB, stack } from '../../src/memory/fast-weights.ts';
-import { openFile, openTiny, rewriteGguf, scratchFile, tinySamples, tinyWeights } from '../support/engine-fixture.ts';
+import {
+  openFile,
+  openTiny,
+  rewriteGguf,
+  scratchFile,
+  tinySamples,
+  tinyWeights,
+  weightsFor,
+} from '../support/engine-fixture.ts';
 import type { TinyModelOptions } from '../support/tiny-model.ts';
 
 const PROMPTS = ['the rain in', 'who are you', 'there on the train, in the'];
@@ -72,18 +80,24 @@ function merge(weights: FastWeights) {
   };
 }
 
-const MODELS: readonly TinyModelOptions[] = [
+const MODELS: readonly (TinyModelOptions & { readonly attention?: boolean })[] = [
   { architecture: 'llama' },
+  { architecture: 'llama', attention: true },
   { architecture: 'qwen2', tied: true },
-  { architecture: 'qwen3', headDim: 16 },
+  { architecture: 'qwen3', headDim: 16, attention: true },
+  { architecture: 'gemma3', attention: true },
+  { architecture: 'phi3', attention: true },
 ];
-for (const model of MODELS) {
-  describe(`fast weights of ${model.architecture}`, () => {
-    const weights = tinyWeights({ layers: 2, seed: 1 });
+for (const { attention = false, ...model } of MODELS) {
+  describe(`fast weights of ${model.architecture}${attention ? ' with its attention' : ''}`, () => {
+    const random = (options: { seed: number; rank?: number }) =>
+      weightsFor(engine.model.path, { layers: 2, attention, ...options });
     let engine: LlamaEngine;
+    let weights: FastWeights;
     let base: Behaviour;
     before(async () => {
       engine = await openTiny(model);
+      weights = random({ seed: 1 });
       base = await behaviour(engine);
     });
 
@@ -96,7 +110,7 @@ for (const model of MODELS) {
       const changed = await under(engine, weights);
       assert.ok(distance(changed.logProbs, base.logProbs) > 0.1);
       assert.notDeepEqual(changed.texts, base.texts);
-      const other = tinyWeights({ layers: 2, seed: 2 });
+      const other = random({ seed: 2 });
       assert.ok(distance((await under(engine, other)).logProbs, changed.logProbs) > 0.1);
       same(await under(engine, weights), changed);
       same(await under(engine, null), base);
@@ -111,7 +125,7 @@ for (const model of MODELS) {
     });
 
     it('are the same after they were written and read back', async () => {
-      const file = scratchFile(`${model.architecture}-adapter.gguf`);
+      const file = scratchFile(`${model.architecture}-${attention}-adapter.gguf`);
       await writeAdapterGguf(file, weights, engine.model);
       const gguf = readGguf(engine.model.path);
       const shape = (name: string) => gguf.tensors.find((t) => t.name === name)?.shape;
@@ -121,7 +135,7 @@ for (const model of MODELS) {
     });
 
     it('applied are the weights merged into the model', async () => {
-      const file = scratchFile(`${model.architecture}-merged.gguf`);
+      const file = scratchFile(`${model.architecture}-${attention}-merged.gguf`);
       const merged = await openFile(
         await rewriteGguf(engine.model.path, file, {
           tensor: merge(weights),
@@ -133,10 +147,10 @@ for (const model of MODELS) {
     });
 
     it('stacked are both at once', async () => {
-      const second = tinyWeights({ layers: 2, seed: 5, rank: 2 });
+      const second = random({ seed: 5, rank: 2 });
       const both = stack(weights, second);
       assert.equal(both.rank, 5);
-      const file = scratchFile(`${model.architecture}-both.gguf`);
+      const file = scratchFile(`${model.architecture}-${attention}-both.gguf`);
       const one = merge(weights);
       const two = merge(second);
       await rewriteGguf(engine.model.path, file, { tensor: (name, data) => two(name, one(name, data)) });
@@ -148,7 +162,7 @@ for (const model of MODELS) {
 
     it('trained on top of frozen ones are what their stack says', async () => {
       // The loss of training beside frozen weights is the loss that the engine has with both in force.
-      const start = withoutB(tinyWeights({ layers: 2, seed: 6, rank: 2 }));
+      const start = withoutB(random({ seed: 6, rank: 2 }));
       const samples = tinySamples([['who', 'the rain']]);
       const optimizer = { kind: 'adamw', lr: 0.05 } as const;
       const request = { samples, frozen: weights, optimizer, epochs: 5 };

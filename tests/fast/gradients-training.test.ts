@@ -1,8 +1,9 @@
 /** Optimisers against steps computed by hand, and what one call of `train` does with its request. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { inputOf } from '../../src/engine/training/forward.ts';
 import { withZeroB } from '../../src/engine/training/initialise.ts';
-import { captureInputs, inputOf } from '../../src/engine/training/inputs.ts';
+import { captureInputs } from '../../src/engine/training/inputs.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { EarlyEnd, train } from '../../src/engine/training/train.ts';
@@ -188,7 +189,7 @@ describe('train', () => {
       } finally {
         for (const { batch, first } of pieces) {
           batch.free();
-          first.free();
+          first?.free();
         }
         trainer.free();
       }
@@ -236,7 +237,7 @@ describe('train', () => {
   it('passes gradients through copies of 8 bits nearly as through exact ones', async () => {
     const model = { architecture: 'qwen2', layers: 3, width: 64, feedForward: 96 } as const;
     const stepThrough = async (backward: 'Q8_0' | 'F32') => {
-      const opened = await openTraining(model, 2, undefined, backward);
+      const opened = await openTraining(model, { layers: 2, backward });
       const prepared = await opened.prefix.prepare(tinySamples([['one', 'first answer', 1]]));
       const given = withZeroB(opened.top, 2, (name) => {
         const normal = gaussian(opened.top.size(name).inputs);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { graphDeviation, verifyTrainingGraph } from '../../src/engine/llama/verify.ts';
+import { trainableArchitectures } from '../../src/engine/training/architectures/index.ts';
 import { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { complete } from '../../src/engine/types.ts';
 import {
@@ -26,6 +27,8 @@ const MODELS: readonly TinyModelOptions[] = [
   { architecture: 'gemma3', tied: true },
   { architecture: 'gemma3', headDim: 16, kvHeads: 1 },
   { architecture: 'gemma3', window: 8, layers: 7 },
+  { architecture: 'phi3' },
+  { architecture: 'phi3', kvHeads: 4, tied: true },
 ];
 /** llama.cpp keeps keys and values in F16, or the products of F16 weights in part. */
 const F32_DEVIATION = 2e-3;
@@ -35,11 +38,13 @@ const Q8_DEVIATION = 3e-2;
 describe('the training graph gives the logits of llama.cpp', () => {
   for (const model of MODELS) {
     it(`on ${JSON.stringify(model)}`, async () => {
-      for (const layers of [1, 2, 3]) {
-        const { top, prefix, model: llama } = await openTraining(model, layers);
-        const deviation = graphDeviation(top, prefix, llama);
-        assert.ok(deviation < F32_DEVIATION, `last ${layers} layers: ${deviation}`);
-        verifyTrainingGraph(top, prefix, llama);
+      for (const layers of [1, 2, model.layers ?? 3]) {
+        for (const attention of [false, true]) {
+          const { top, prefix, model: llama } = await openTraining(model, { layers, attention });
+          const deviation = graphDeviation(top, prefix, llama);
+          assert.ok(deviation < F32_DEVIATION, `last ${layers} layers, attention ${attention}: ${deviation}`);
+          verifyTrainingGraph(top, prefix, llama);
+        }
       }
     });
   }
@@ -50,8 +55,8 @@ describe('the training graph gives the logits of llama.cpp', () => {
     ['Q8_0', Q8_DEVIATION],
   ] as const) {
     it(`on weights of type ${type}`, async () => {
-      for (const architecture of ['llama', 'qwen2', 'qwen3'] as const) {
-        const { top, prefix, model } = await openTraining({ architecture, type }, 2);
+      for (const architecture of trainableArchitectures as TinyModelOptions['architecture'][]) {
+        const { top, prefix, model } = await openTraining({ architecture, type }, { layers: 2 });
         const deviation = graphDeviation(top, prefix, model);
         assert.ok(deviation < limit, `${architecture}: ${deviation}`);
       }
@@ -60,8 +65,8 @@ describe('the training graph gives the logits of llama.cpp', () => {
 
   it('on weights that are rearranged or converted for speed', async () => {
     const wide = { architecture: 'llama', width: 256, feedForward: 512, layers: 2 } as const;
-    for (const type of ['Q4_K', 'Q6_K'] as const) {
-      const { top, prefix, model } = await openTraining({ ...wide, type }, 2);
+    for (const type of ['Q4_0', 'Q4_1', 'Q5_0', 'IQ4_NL', 'Q4_K', 'Q5_K', 'Q6_K'] as const) {
+      const { top, prefix, model } = await openTraining({ ...wide, type }, { layers: 2 });
       const deviation = graphDeviation(top, prefix, model);
       assert.ok(deviation < Q8_DEVIATION, `${type}: ${deviation}`);
       assert.ok(deviation > 0);
@@ -101,7 +106,7 @@ describe('a training graph that differs is refused', () => {
     it(`for ${what}`, async () => {
       const options = { architecture: 'llama', seed: 3 } as const;
       const changed = await rewriteGguf(await tinyModel(options), scratchFile('changed.gguf'), { metadata });
-      const { top, prefix, model } = await openTraining(options, 2, changed);
+      const { top, prefix, model } = await openTraining(options, { layers: 2, readFrom: changed });
       assert.throws(() => verifyTrainingGraph(top, prefix, model), refusal);
     });
   }
@@ -111,7 +116,7 @@ describe('a training graph that differs is refused', () => {
     const changed = await rewriteGguf(await tinyModel(options), scratchFile('weights.gguf'), {
       tensor: (name, data) => (name === 'blk.2.attn_q.bias' ? data.map((x) => x + 1) : data),
     });
-    const { top, prefix, model } = await openTraining(options, 2, changed);
+    const { top, prefix, model } = await openTraining(options, { layers: 2, readFrom: changed });
     assert.throws(() => verifyTrainingGraph(top, prefix, model), refusal);
   });
 

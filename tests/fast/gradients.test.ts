@@ -40,7 +40,7 @@ class Check {
     } finally {
       for (const { batch, first } of pieces) {
         batch.free();
-        first.free();
+        first?.free();
       }
     }
   }
@@ -51,9 +51,13 @@ class Check {
   }
 }
 
-async function setUp(model: TinyModelOptions, layers: number, options: { frozen?: boolean } = {}) {
-  const { top, prefix } = await openTraining(model, layers);
-  const weights = randomWeights(top, { rank: 2, seed: 11 });
+async function setUp(
+  model: TinyModelOptions,
+  layers: number,
+  options: { frozen?: boolean; attention?: boolean; rank?: number } = {},
+) {
+  const { top, prefix } = await openTraining(model, { layers, attention: options.attention ?? false });
+  const weights = randomWeights(top, { rank: options.rank ?? 2, seed: 11 });
   const frozen = options.frozen ? randomWeights(top, { rank: 3, seed: 12 }) : undefined;
   const check = new Check(top, weights, frozen);
   return { top, prefix, weights, frozen, check };
@@ -93,6 +97,7 @@ const MODELS: readonly (TinyModelOptions & { readonly title: string })[] = [
   { title: 'qwen2', architecture: 'qwen2', tied: true },
   { title: 'qwen3 with its own head size', architecture: 'qwen3', headDim: 16 },
   { title: 'gemma3 with a window', architecture: 'gemma3', tied: true, window: 8 },
+  { title: 'phi3', architecture: 'phi3' },
 ];
 
 describe('the gradient of B agrees with finite differences', () => {
@@ -103,7 +108,25 @@ describe('the gradient of B agrees with finite differences', () => {
         await compare(check, weights, await prefix.prepare(tinySamples(PAIRS)));
         check.trainer.free();
       });
+      // The attention of the first layer has no gradient to its input, that of the second has.
+      if (layers > 2) continue;
+      it(`${title}, last ${layers} of 3 layers with their attention`, async () => {
+        const { prefix, check, weights } = await setUp(model, layers, { attention: true, frozen: layers !== 2 });
+        assert.ok(weights.tensors.some(({ name }) => name.includes('attn_output')));
+        await compare(check, weights, await prefix.prepare(tinySamples(PAIRS)));
+        check.trainer.free();
+      });
     }
+  }
+});
+
+describe('so it does at the ends of the range of ranks', () => {
+  for (const rank of [1, 64]) {
+    it(`rank ${rank}`, async () => {
+      const { prefix, check, weights } = await setUp({ architecture: 'llama' }, 2, { rank });
+      await compare(check, weights, await prefix.prepare(tinySamples(PAIRS)));
+      check.trainer.free();
+    });
   }
 });
 

@@ -12,7 +12,7 @@ const SAMPLES = tinySamples([
   ['one', 'first answer'],
   ['two', 'another answer'],
 ]);
-const prefixPass = async () => (await openTraining({ architecture: 'llama' }, 2)).prefix;
+const prefixPass = async () => (await openTraining({ architecture: 'llama' }, { layers: 2 })).prefix;
 
 test('are read at the next start, and computed anew when the file is not whole', async () => {
   const file = path.join(folder, 'deep', 'states.f32');

@@ -142,13 +142,14 @@ describe('random initialisation', () => {
 /** Inputs of the adapted products of a layer, row by row: [T, D] of gate and up, [T, F] of down. */
 function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: number, from: number) {
   const f = top.native;
-  const found = { norm: [] as number[][], swiglu: [] as number[][] };
+  const found = { norm: [] as number[][], activated: [] as number[][] };
   for (const sample of samples) {
     const batch = new PackedBatch(top, [sample], 'all');
     const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
     const tape = new Tape(f);
-    const keys = forward(tape, top, {}, batch).keys.find((k) => k.layer === layer)!;
-    for (const t of [keys.norm, keys.swiglu]) {
+    const { inputs } = forward(tape, top, {}, batch);
+    const keys = { norm: inputs.get(`norm-${layer}`)!, activated: inputs.get(`activated-${layer}`)! };
+    for (const t of [keys.norm, keys.activated]) {
       f.setOutput(t);
       f.expand(tape.graph, t);
     }
@@ -156,7 +157,7 @@ function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: num
       after: () => {
         for (const [kind, n] of [
           ['norm', top.shape.D],
-          ['swiglu', top.shape.F],
+          ['activated', top.shape.F],
         ] as const) {
           const values = new Float32Array(batch.T * n);
           f.tensorGet(keys[kind], values, 0, values.byteLength);
@@ -215,7 +216,7 @@ describe('whitened keys', () => {
 
   async function setUp(scale: number) {
     const rank = 2;
-    const { top, prefix } = await openTraining({ architecture: 'llama' }, 2);
+    const { top, prefix } = await openTraining({ architecture: 'llama' }, { layers: 2 });
     const samples = await prefix.prepare(learned);
     const general = await prefix.prepare(ordinary);
     const request = {
@@ -233,7 +234,7 @@ describe('whitened keys', () => {
     shared.free();
     const rms = (part: 'gate' | 'up' | 'down', layer: number, list: readonly PreparedSample[], from: number) => {
       const { a, inputs } = find(weights, `blk.${layer}.ffn_${part}.weight`);
-      const rows = inputsOf(top, list, layer, from)[part === 'down' ? 'swiglu' : 'norm'];
+      const rows = inputsOf(top, list, layer, from)[part === 'down' ? 'activated' : 'norm'];
       return Array.from({ length: rank }, (_, r) => {
         const squares = rows.map((x) => dot(row(a, r, inputs), x) ** 2);
         return Math.sqrt(squares.reduce((s, x) => s + x, 0) / squares.length);
@@ -262,7 +263,7 @@ describe('whitened keys', () => {
     const { weights, samples, general, own, top, request } = await setUp(50);
     for (const layer of [1, 2]) {
       for (const part of ['gate', 'down'] as const) {
-        const kind = part === 'down' ? 'swiglu' : 'norm';
+        const kind = part === 'down' ? 'activated' : 'norm';
         const C = ridged(inputsOf(top, general, layer, 0)[kind], request.ridge);
         const wanted = generalisedDirections(inputsOf(top, samples, layer, own)[kind], C, request.rank);
         const { a, inputs } = find(weights, `blk.${layer}.ffn_${part}.weight`);

@@ -187,6 +187,15 @@ describe('the tape agrees with finite differences', () => {
     });
   });
 
+  it('slice', () => {
+    check({
+      leaves: [random(7, 3)],
+      watched: [0],
+      shape: [4, 3],
+      build: (tape, [x]) => tape.slice(x!, 7, 2, 4),
+    });
+  });
+
   it('rows, taken in any order and more than once', () => {
     check({
       leaves: [random(4, 5), indices(3, 0, 3)],

@@ -52,17 +52,15 @@ export async function openTiny(options: TinyModelOptions, contextSize?: number):
   return openFile(await tinyModel(options), contextSize);
 }
 
-/** The parts of training below the engine. `readFrom`: another file that the top layers are read from. */
+/** The parts of training below the engine, with exact gradients by default. `readFrom`: another file that the top layers are read from. */
 export async function openTraining(
   options: TinyModelOptions,
-  layers: number,
-  readFrom?: string,
-  backward: TopLayersOptions['backward'] = 'F32',
+  { readFrom, ...adapted }: Omit<TopLayersOptions, 'threads'> & { readonly readFrom?: string },
 ): Promise<{ top: TopLayers; prefix: PrefixPass; model: LlamaModel }> {
   const file = await tinyModel(options);
   const model = new LlamaModel(file);
-  const top = new TopLayers(readFrom ?? file, { layers, threads: 1, backward });
-  const prefix = new PrefixPass(model, top.first, 1);
+  const top = new TopLayers(readFrom ?? file, { backward: 'F32', ...adapted, threads: 1 });
+  const prefix = new PrefixPass(model, top, 1);
   cleanup.push(() => {
     prefix.free();
     top.free();
@@ -77,7 +75,7 @@ export async function openTrainingOn(
   layers: number,
   pairs: Parameters<typeof tinySamples>[0],
 ): Promise<{ top: TopLayers; samples: PreparedSample[]; weights: FastWeights }> {
-  const { top, prefix } = await openTraining(options, layers);
+  const { top, prefix } = await openTraining(options, { layers });
   return {
     top,
     samples: await prefix.prepare(tinySamples(pairs)),
@@ -87,7 +85,7 @@ export async function openTrainingOn(
 
 /** Fast weights with every A and B random, of sizes that change the logits clearly. */
 export function randomWeights(
-  shapes: { adaptedNames(): string[]; size(name: string): { inputs: number; outputs: number } },
+  shapes: { adaptedNames(): readonly string[]; size(name: string): { inputs: number; outputs: number } },
   options: { rank: number; seed: number; a?: number; b?: number },
 ): FastWeights {
   const { rank, seed, a = 0.3, b = 0.1 } = options;
@@ -108,6 +106,24 @@ export function tinyWeights(options: { layers: number; seed: number; rank?: numb
   );
   const size = (name: string) => (name.includes('down') ? { inputs: 64, outputs: 32 } : { inputs: 32, outputs: 64 });
   return randomWeights({ adaptedNames: () => names, size }, { rank, seed, b });
+}
+
+/** Random fast weights of the last layers of the model in a file, of all products or of the feed-forward part's. */
+export function weightsFor(
+  modelPath: string,
+  options: { layers: number; seed: number; rank?: number; attention?: boolean },
+): FastWeights {
+  const { layers, seed, rank = 3, attention = false } = options;
+  const { tensors, metadata } = readGguf(modelPath);
+  const first = Number(metadata.get(`${metadata.get('general.architecture')}.block_count`)) - layers;
+  const sizes = new Map<string, { inputs: number; outputs: number }>();
+  for (const { name, shape } of tensors) {
+    const [, layer, part = ''] = name.split('.');
+    const isAdapted = part.startsWith('ffn_') || (attention && part.startsWith('attn_'));
+    if (Number(layer) >= first && isAdapted && shape.length === 2)
+      sizes.set(name, { inputs: shape[0]!, outputs: shape[1]! });
+  }
+  return randomWeights({ adaptedNames: () => [...sizes.keys()], size: (name) => sizes.get(name)! }, { rank, seed });
 }
 
 /** Metadata keys of F32 type among those of the tiny models, which a reader no longer tells from integers. */

@@ -1,10 +1,10 @@
 /** Small random models in GGUF that llama.cpp loads, for tests without a download. */
 import { writeGguf } from '../../src/engine/gguf/writer.ts';
 
-export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_K' | 'Q6_K';
+export type TinyType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_0' | 'Q4_1' | 'Q5_0' | 'IQ4_NL' | 'Q4_K' | 'Q5_K' | 'Q6_K';
 
 export interface TinyModelOptions {
-  readonly architecture: 'llama' | 'qwen2' | 'qwen3' | 'gemma3';
+  readonly architecture: 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'phi3';
   readonly seed?: number;
   readonly layers?: number;
   /** A multiple of 32. */
@@ -19,12 +19,24 @@ export interface TinyModelOptions {
   readonly window?: number;
   /** No output.weight: the embedding is used twice. */
   readonly tied?: boolean;
-  /** Type of the matrices. Default F32. Those in K want a width and a feed-forward width that are multiples of 256. */
+  /** Type of the matrices. Default F32. Those in _K want a width and a feed-forward width that are multiples of 256. */
   readonly type?: TinyType;
   readonly contextLength?: number;
 }
 
-const TYPE_IDS: Record<TinyType, number> = { F32: 0, F16: 1, Q8_0: 8, Q4_K: 12, Q6_K: 14, BF16: 30 };
+const TYPE_IDS: Record<TinyType, number> = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q5_0: 6,
+  Q8_0: 8,
+  Q4_K: 12,
+  Q5_K: 13,
+  Q6_K: 14,
+  IQ4_NL: 20,
+  BF16: 30,
+};
 const NORMAL = 1;
 const CONTROL = 3;
 const CHATML = `{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`;
@@ -70,30 +82,37 @@ export async function writeTinyModel(path: string, options: TinyModelOptions): P
     data: encode(values(inputs * outputs, scale), type),
   });
   const norm = (name: string, n: number) => vector(name, n, 0.1, 1);
+  const q = heads * headDim;
+  const k = kvHeads * headDim;
   const layer = (i: number) => {
     const name = (part: string) => `blk.${i}.${part}`;
     return [
       norm(name('attn_norm.weight'), width),
-      matrix(name('attn_q.weight'), width, heads * headDim),
-      matrix(name('attn_k.weight'), width, kvHeads * headDim),
-      matrix(name('attn_v.weight'), width, kvHeads * headDim),
+      ...(architecture === 'phi3'
+        ? [matrix(name('attn_qkv.weight'), width, q + 2 * k)]
+        : [
+            matrix(name('attn_q.weight'), width, q),
+            matrix(name('attn_k.weight'), width, k),
+            matrix(name('attn_v.weight'), width, k),
+          ]),
       ...(architecture === 'qwen2'
         ? [
-            vector(name('attn_q.bias'), heads * headDim, 0.1),
-            vector(name('attn_k.bias'), kvHeads * headDim, 0.1),
-            vector(name('attn_v.bias'), kvHeads * headDim, 0.1),
+            vector(name('attn_q.bias'), q, 0.1),
+            vector(name('attn_k.bias'), k, 0.1),
+            vector(name('attn_v.bias'), k, 0.1),
           ]
         : []),
       ...(architecture === 'qwen3' || architecture === 'gemma3'
         ? [norm(name('attn_q_norm.weight'), headDim), norm(name('attn_k_norm.weight'), headDim)]
         : []),
-      matrix(name('attn_output.weight'), heads * headDim, width),
+      matrix(name('attn_output.weight'), q, width),
       ...(architecture === 'gemma3'
         ? [norm(name('post_attention_norm.weight'), width), norm(name('post_ffw_norm.weight'), width)]
         : []),
       norm(name('ffn_norm.weight'), width),
-      matrix(name('ffn_gate.weight'), width, feedForward),
-      matrix(name('ffn_up.weight'), width, feedForward),
+      ...(architecture === 'phi3'
+        ? [matrix(name('ffn_up.weight'), width, 2 * feedForward)]
+        : [matrix(name('ffn_gate.weight'), width, feedForward), matrix(name('ffn_up.weight'), width, feedForward)]),
       matrix(name('ffn_down.weight'), feedForward, width),
     ];
   };
@@ -103,7 +122,8 @@ export async function writeTinyModel(path: string, options: TinyModelOptions): P
     metadata: {
       'general.architecture': architecture,
       'general.type': 'model',
-      'general.name': `Tiny ${architecture}`,
+      // Of a model whose name holds phi3 llama.cpp wants tokens that this vocabulary has not.
+      'general.name': architecture === 'phi3' ? 'Tiny Phi' : `Tiny ${architecture}`,
       [key('block_count')]: u32(layers),
       [key('context_length')]: u32(contextLength),
       [key('embedding_length')]: u32(width),
@@ -148,28 +168,40 @@ function encode(values: Float32Array, type: TinyType): Float32Array | Uint8Array
       return new Uint8Array(Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16).buffer);
     case 'Q8_0':
       return quantise(values);
-    case 'Q4_K':
-    case 'Q6_K':
-      return randomSuperblocks(values, type);
+    default:
+      return randomBlocks(values, BLOCKS[type]);
   }
 }
 
-/** Blocks of 256 values with random codes, as the weights are random anyway, and half-precision scales that give the values' size. */
-function randomSuperblocks(values: Float32Array, type: 'Q4_K' | 'Q6_K'): Uint8Array {
+/**
+ * How many values a block has, its bytes, and where its half-precision numbers are: one that its codes are multiplied with and one that
+ * is subtracted or added, over the size of the values, such that they come out near the size that is asked for and a mean of 0.
+ */
+interface BlockLayout {
+  readonly values: number;
+  readonly bytes: number;
+  readonly scale: { readonly at: number; readonly over: number };
+  readonly offset?: { readonly at: number; readonly over: number };
+}
+
+const BLOCKS: Record<Exclude<TinyType, 'F32' | 'F16' | 'BF16' | 'Q8_0'>, BlockLayout> = {
+  Q4_0: { values: 32, bytes: 18, scale: { at: 0, over: 4.6 } }, // d (code - 8)
+  Q4_1: { values: 32, bytes: 20, scale: { at: 0, over: 4.6 }, offset: { at: 2, over: -4.6 / 7.5 } }, // d code + m
+  Q5_0: { values: 32, bytes: 22, scale: { at: 0, over: 9.2 } }, // d (code - 16)
+  IQ4_NL: { values: 32, bytes: 18, scale: { at: 0, over: 70 } }, // d table[code], the table from -127 to 113
+  Q4_K: { values: 256, bytes: 144, scale: { at: 0, over: 240 }, offset: { at: 2, over: 240 / 7.5 } }, // d s code - dmin m, s and m up to 63
+  Q5_K: { values: 256, bytes: 176, scale: { at: 0, over: 480 }, offset: { at: 2, over: 480 / 15.5 } },
+  Q6_K: { values: 256, bytes: 210, scale: { at: 208, over: 1370 } }, // d s (code - 32), s within 127
+};
+
+/** Blocks with random codes, as the weights are random anyway. */
+function randomBlocks(values: Float32Array, { values: perBlock, bytes, scale, offset }: BlockLayout): Uint8Array {
   const size = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length);
-  const bytes = type === 'Q4_K' ? 144 : 210;
   const random = gaussian(values.length);
-  const out = Uint8Array.from({ length: (values.length / 256) * bytes }, () => (random() * 1000) & 255);
+  const out = Uint8Array.from({ length: (values.length / perBlock) * bytes }, () => (random() * 1000) & 255);
   const view = new DataView(out.buffer);
-  for (let at = 0; at < out.length; at += bytes) {
-    if (type === 'Q4_K') {
-      // d * scale * code - dmin * min, with scales and mins up to 63 and codes up to 15: dmin puts the mean near 0.
-      view.setUint16(at, toHalf(size / 240), true);
-      view.setUint16(at + 2, toHalf((7.5 * size) / 240), true);
-    } else {
-      view.setUint16(at + 208, toHalf(size / 1370), true); // d * scale * code, scales within 127 and codes within 32 of 0
-    }
-  }
+  for (let at = 0; at < out.length; at += bytes)
+    for (const number of [scale, offset]) if (number) view.setUint16(at + number.at, toHalf(size / number.over), true);
   return out;
 }
 

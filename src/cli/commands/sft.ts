@@ -18,6 +18,7 @@ interface SftOptions {
   readonly optimizer: Optimizer['kind'];
   readonly rank: number;
   readonly layers: number;
+  readonly attention: boolean;
   readonly init: Initialisation['kind'];
   readonly batch: number;
   readonly seed: number;
@@ -48,6 +49,7 @@ export function register(program: Command, io: CliIo, deps: SftDependencies = {}
     .addOption(new Option('--optimizer <kind>', 'optimizer').choices(['sgd', 'adamw']).default('sgd'))
     .option('--rank <n>', 'rank of the fast weights', count('--rank'), 6)
     .option('--layers <n>', 'number of last layers to adapt', count('--layers'), 4)
+    .option('--attention', 'adapt the products of their attention, too', false)
     .addOption(new Option('--init <kind>', 'how A is chosen').choices(['svd', 'random', 'keys']).default('svd'))
     .option('--batch <n>', 'pairs a step', count('--batch'), 16)
     .option('--seed <n>', 'of the random initialisation', count('--seed', 0), 0)
@@ -68,9 +70,9 @@ async function sft(io: CliIo, options: SftOptions, deps: SftDependencies): Promi
   let outcome = 'not finished';
   try {
     progress.update(null, `initialising (${options.init})`);
-    const { rank, layers, seed, epochs, batch } = options;
+    const { rank, layers, attention, seed, epochs, batch } = options;
     const init = await initialisation(options.init, samples, engine, deps);
-    const initial = await engine.initialise({ init, rank, layers, seed, signal });
+    const initial = await engine.initialise({ init, rank, layers, attention, seed, signal });
     const total = epochs * Math.ceil(samples.length / batch);
     const optimizer: Optimizer = { kind: options.optimizer, lr: options.lr ?? LEARNING_RATE[options.optimizer] };
     const result = await engine.train({ samples, weights: initial, optimizer, epochs, batch, signal }, (event) => {

@@ -30,7 +30,7 @@ export function peftBase({ metadata }: Pick<GgufFile, 'metadata'>, name: string)
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
 
-/** GGUF part of a layer to the module of Hugging Face's llama, qwen2 and qwen3. */
+/** GGUF part of a layer to the module of Hugging Face's models. */
 const MODULES: Readonly<Record<string, string>> = {
   attn_q: 'self_attn.q_proj',
   attn_k: 'self_attn.k_proj',
@@ -40,7 +40,14 @@ const MODULES: Readonly<Record<string, string>> = {
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj',
 };
-const PARTS = new Map(Object.entries(MODULES).map(([part, module]) => [module, part]));
+/** Both have gate before up and q before k before v in the rows of their joint products. */
+const PHI3_MODULES: Readonly<Record<string, string>> = {
+  attn_qkv: 'self_attn.qkv_proj',
+  attn_output: 'self_attn.o_proj',
+  ffn_up: 'mlp.gate_up_proj',
+  ffn_down: 'mlp.down_proj',
+};
+const modulesOf = ({ architecture }: PeftBase) => (architecture === 'phi3' ? PHI3_MODULES : MODULES);
 
 /**
  * Writes the folder whole or not at all; one that is there is replaced.
@@ -51,8 +58,8 @@ export async function writePeft(folder: string, weights: FastWeights, base: Peft
   const { rank, alpha } = weights;
   const tensors = new Map<string, SafeTensor>();
   const modules = weights.tensors.map((tensor) => {
-    const { layer, part } = parseName(tensor.name);
-    const module = `model.layers.${layer}.${MODULES[part]}`;
+    const { layer, part } = parseName(tensor.name, base);
+    const module = `model.layers.${layer}.${modulesOf(base)[part]}`;
     const b = reorder(tensor.b, rank, permutation(part, base, tensor.outputs), 'gguf-to-hf');
     tensors.set(`base_model.model.${module}.lora_A.weight`, { shape: [rank, tensor.inputs], data: tensor.a });
     tensors.set(`base_model.model.${module}.lora_B.weight`, { shape: [tensor.outputs, rank], data: b });
@@ -117,10 +124,11 @@ export async function readPeft(folder: string, base: PeftBase & Pick<BaseModel, 
   }
   const { r: rank, lora_alpha: alpha } = config.data;
   const stored = await readSafetensors(path.join(folder, WEIGHTS));
+  const parts = new Map(Object.entries(modulesOf(base)).map(([part, module]) => [module, part]));
   const tensors: LoraTensor[] = [];
   for (const [key, a] of stored) {
     const found = /^base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight$/.exec(key);
-    const part = found && PARTS.get(found[2]!);
+    const part = found && parts.get(found[2]!);
     if (!part) throw refuse(`tensor ${key} is not a LoRA of a layer's attention or feed-forward product`);
     if (found[3] === 'B') continue;
     const b = stored.get(key.replace('.lora_A.', '.lora_B.'));
@@ -136,15 +144,15 @@ export async function readPeft(folder: string, base: PeftBase & Pick<BaseModel, 
   // Rows can be put in order only once the shapes are known to be the model's.
   checkFastWeights({ rank, alpha, tensors }, folder, base);
   const reordered = tensors.map((tensor) => {
-    const order = permutation(parseName(tensor.name).part, base, tensor.outputs);
+    const order = permutation(parseName(tensor.name, base).part, base, tensor.outputs);
     return { ...tensor, b: reorder(tensor.b, rank, order, 'hf-to-gguf') };
   });
   return { rank, alpha, tensors: reordered };
 }
 
-function parseName(name: string): { layer: number; part: string } {
+function parseName(name: string, base: PeftBase): { layer: number; part: string } {
   const found = /^blk\.(\d+)\.(\w+)\.weight$/.exec(name);
-  if (!found || !Object.hasOwn(MODULES, found[2]!)) {
+  if (!found || !Object.hasOwn(modulesOf(base), found[2]!)) {
     throw new TmemError('usage', `${name} has no counterpart in PEFT; adapt attention or feed-forward products only.`);
   }
   return { layer: Number(found[1]), part: found[2]! };

@@ -3,6 +3,7 @@ import { type Context, type Memory, type Native, view } from '../native/library.
 import type { Token } from '../types.ts';
 import { TokenBatch } from './batch.ts';
 import type { LlamaModel } from './model.ts';
+import type { PromptLookup } from './prompt-lookup.ts';
 
 /** Prompt tokens decoded in one go: bounds how long an abort waits. */
 const BATCH_TOKENS = 256;
@@ -33,6 +34,8 @@ export interface DecodeJob {
   /** Version of the fast weights; jobs of different versions never run in the same batch. */
   readonly version: number;
   readonly signal?: AbortSignal | undefined;
+  /** Drafts what may follow, to be verified in one batch. The tokens that come out are the same. */
+  readonly lookup?: PromptLookup | undefined;
   /** Called with the logits [V] after token `index`; valid only during the call. Returns a token to append, or null to end when it was the last. */
   onLogits(logits: Float32Array, index: number): Token | null;
   /** Tokens found in the KV cache. */
@@ -41,6 +44,7 @@ export interface DecodeJob {
 
 interface Running {
   readonly job: DecodeJob;
+  readonly promptLength: number;
   readonly slot: Slot;
   /** Tokens of the job already in the KV cache. */
   done: number;
@@ -64,6 +68,7 @@ export class Decoder {
   #f: Native;
   #model: LlamaModel;
   #memory: Memory;
+  #window: number;
   #batch: TokenBatch;
   #slots: Slot[];
   #waiting: Waiting[] = [];
@@ -99,6 +104,7 @@ export class Decoder {
       );
     this.context = context;
     this.#memory = f.contextMemory(context);
+    this.#window = f.modelWindow(model.handle);
     this.#batch = new TokenBatch(f, BATCH_TOKENS);
     this.#slots = Array.from({ length: SEQUENCES }, (_, sequence) => ({
       sequence,
@@ -189,7 +195,7 @@ export class Decoder {
         }
         this.#currentVersion = job.version;
       }
-      this.#running.push({ job, slot, done: slot.tokens.length, resolve, reject });
+      this.#running.push({ job, promptLength: job.tokens.length, slot, done: slot.tokens.length, resolve, reject });
     }
   }
 
@@ -201,7 +207,7 @@ export class Decoder {
     let shared = 0;
     for (const slot of this.#slots) {
       if (slot.version !== job.version) continue;
-      const n = commonPrefix(slot.tokens, job.tokens, limit);
+      const n = this.#reusable(slot, commonPrefix(slot.tokens, job.tokens, limit));
       if (n > shared || (n === shared && n > 0 && best?.busy && !slot.busy)) {
         best = slot;
         shared = n;
@@ -245,6 +251,12 @@ export class Decoder {
     return slot;
   }
 
+  /** Of the first n cached tokens, how many another sequence may go on from: all or none, where a sliding window forgets older ones. */
+  #reusable(slot: Slot, n: number): number {
+    if (n === 0 || this.#window === 0) return n;
+    return this.#f.memoryLowest(this.#memory, slot.sequence) <= Math.max(0, n - this.#window + 1) ? n : 0;
+  }
+
   /** Idle sequences in the order in which they are given up: the oldest first, but the longest last if it is long. */
   #idleSlots(): Slot[] {
     const idle = this.#slots.filter((s) => !s.busy).sort((a, b) => a.lastUse - b.lastUse);
@@ -274,8 +286,9 @@ export class Decoder {
   #step(): void {
     const batch = this.#batch;
     batch.clear();
-    const outputs: { running: Running; index: number; at: number }[] = [];
+    const outputs: { running: Running; index: number; at: number; draft?: Token }[] = [];
     const counts = new Map<Running, number>();
+    const others = this.#running.length - 1;
     // Generations first: each needs one token; prompts share what is left.
     const order = [...this.#running].sort((a, b) => remaining(a) - remaining(b));
     for (const running of order) {
@@ -287,6 +300,13 @@ export class Decoder {
         if (output) outputs.push({ running, index: i, at });
       }
       counts.set(running, n);
+      if (running.promptLength === job.tokens.length || done + n < job.tokens.length) continue;
+      const end = Math.min(running.promptLength + job.maxNew, this.contextSize);
+      const room = Math.min(batch.room, end - job.tokens.length);
+      job.lookup?.draft(job.tokens, others, room).forEach((draft, i) => {
+        const index = job.tokens.length + i;
+        outputs.push({ running, index, draft, at: batch.add(draft, index, slot.sequence, true) });
+      });
     }
     const status = this.#f.decode(this.context, batch.native);
     if (status !== 0) {
@@ -304,7 +324,19 @@ export class Decoder {
       for (let i = running.done; i < running.done + n; i++) running.slot.tokens.push(running.job.tokens[i]!);
       running.done += n;
     }
-    for (const { running, index, at } of outputs) {
+    const drafted = new Map<Running, { right: number; all: number }>();
+    for (const { running, index, at, draft } of outputs) {
+      if (draft !== undefined) {
+        const count = drafted.get(running) ?? { right: 0, all: 0 };
+        drafted.set(running, count);
+        count.all++;
+        // A token after a wrong one, or after the end, was never asked for.
+        if (!this.#running.includes(running) || running.job.tokens.length !== index + 1) continue;
+        if (running.job.tokens[index] !== draft) continue;
+        count.right++;
+        running.slot.tokens.push(draft);
+        running.done++;
+      }
       if (!this.#running.includes(running)) continue;
       try {
         const pointer = this.#f.logitsAt(this.context, at);
@@ -317,6 +349,10 @@ export class Decoder {
       } catch (error) {
         this.#finish(running, error);
       }
+    }
+    for (const [{ job, slot }, { right, all }] of drafted) {
+      job.lookup?.observe(right, all);
+      if (right < all) this.#f.memoryRemove(this.#memory, slot.sequence, slot.tokens.length, -1);
     }
   }
 

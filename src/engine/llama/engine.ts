@@ -9,7 +9,7 @@ import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
-import { TopLayers } from '../training/top-layers.ts';
+import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
 import { train as trainPrepared } from '../training/train.ts';
 import type {
   ChatMessage,
@@ -31,6 +31,7 @@ import type {
 import { type DecodeJob, Decoder } from './decoder.ts';
 import { LlamaModel } from './model.ts';
 import { PrefixPass } from './prefix.ts';
+import { PromptLookup } from './prompt-lookup.ts';
 import { argmax, Candidates, TokenSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import { verifyTrainingGraph } from './verify.ts';
@@ -47,8 +48,11 @@ const DEFAULT_CONTEXT = 8192;
 const DEFAULT_MAX_TOKENS = 512;
 const BASE_VERSION = 0;
 
-/** What training needs beside the running model; made at the first training and kept for its number of layers. */
+type Adapted = Required<Pick<TopLayersOptions, 'layers' | 'attention'>>;
+
+/** What training needs beside the running model; made at the first training and kept while the same is adapted. */
 interface TrainingState {
+  readonly adapted: Adapted;
   readonly top: TopLayers;
   readonly prefix: PrefixPass;
 }
@@ -138,6 +142,7 @@ export class LlamaEngine implements Engine {
       outputFrom: promptTokens - 1,
       version: this.#versionFor(request.fastWeights),
       signal: request.signal ? AbortSignal.any([request.signal, abandoned.signal]) : abandoned.signal,
+      lookup: request.lookup ? new PromptLookup() : undefined,
       cached: 0,
       onLogits: (logits) => {
         const token = sampler.next(logits);
@@ -222,20 +227,21 @@ export class LlamaEngine implements Engine {
 
   initialise(request: InitialiseRequest): Promise<FastWeights> {
     return this.#inOrder(async () => {
-      const { init, rank, layers, seed = 0 } = request;
+      const { init, rank, layers, attention = false, seed = 0 } = request;
       if (!Number.isInteger(rank) || rank < 1 || rank > 512)
         throw new TmemError('usage', `The rank must be a whole number from 1 to 512, not ${rank}.`);
-      const { top, prefix } = this.#trainingFor(layers);
+      const adapted = { layers, attention };
+      const { top, prefix } = this.#trainingFor(adapted);
       switch (init.kind) {
         case 'random':
           return randomInitialisation(top, rank, seed);
         case 'svd':
-          return this.#cachedSvd(top, rank, layers, seed);
+          return this.#cachedSvd(top, adapted, rank, seed);
         case 'keys': {
           const samples = await prefix.prepare(init.samples, request.signal);
           const ordinary = await prefix.prepareKept(
             init.ordinary,
-            this.#statesFile(init.ordinary, layers),
+            this.#statesFile(init.ordinary, top),
             request.signal,
           );
           if (samples.length === 0 || ordinary.length === 0)
@@ -257,7 +263,7 @@ export class LlamaEngine implements Engine {
   train(request: TrainRequest, onEvent: (event: TrainEvent) => void = () => {}): Promise<TrainResult> {
     return this.#inOrder(async () => {
       if (request.samples.length === 0) throw new TmemError('usage', 'There are no samples to train on.');
-      const { top, prefix } = this.#trainingFor(this.#layersOf(request.weights, request.frozen));
+      const { top, prefix } = this.#trainingFor(this.#adaptedBy(request.weights, request.frozen));
       const start = performance.now();
       const samples = await prefix.prepare(request.samples, request.signal);
       const still = request.still && {
@@ -359,42 +365,49 @@ export class LlamaEngine implements Engine {
       throw new TmemError('failed', `llama.cpp could not put the fast weights in force (status ${status}).`);
   }
 
-  /** The number of last layers that cover the given fast weights. */
-  #layersOf(...weights: (FastWeights | undefined)[]): number {
-    const layers = weights.flatMap((w) => w?.tensors.map((t) => Number(t.name.split('.')[1])) ?? []);
-    return this.model.layers - Math.min(...layers);
+  /** What of the model the given fast weights adapt. */
+  #adaptedBy(...weights: (FastWeights | undefined)[]): Adapted {
+    const names = weights.flatMap((w) => w?.tensors.map((t) => t.name.split('.')) ?? []);
+    return {
+      layers: this.model.layers - Math.min(...names.map(([, layer]) => Number(layer))),
+      attention: names.some(([, , part]) => part!.startsWith('attn_')),
+    };
   }
 
-  #trainingFor(layers: number): TrainingState {
-    if (this.#training && this.model.layers - this.#training.top.first === layers) return this.#training;
+  #trainingFor(adapted: Adapted): TrainingState {
+    const open = this.#training?.adapted;
+    if (open?.layers === adapted.layers && open.attention === adapted.attention) return this.#training!;
     this.#training?.prefix.free();
     this.#training?.top.free();
     this.#training = undefined;
-    const top = new TopLayers(this.model.path, { layers, threads: this.#threads });
+    const top = new TopLayers(this.model.path, { ...adapted, threads: this.#threads });
     let prefix: PrefixPass | undefined;
     try {
-      prefix = new PrefixPass(this.#llama, top.first, this.#threads);
+      prefix = new PrefixPass(this.#llama, top, this.#threads);
       verifyTrainingGraph(top, prefix, this.#llama);
     } catch (error) {
       prefix?.free();
       top.free();
       throw error;
     }
-    this.#training = { top, prefix };
+    this.#training = { adapted, top, prefix };
     return this.#training;
   }
 
-  /** Where the hidden states of ordinary text are kept: they depend on the model, the number of layers and the text. */
-  #statesFile(samples: readonly Sample[], layers: number): string {
+  /** Where the hidden states of ordinary text are kept: they depend on the model, the cut and the text. */
+  #statesFile(samples: readonly Sample[], { cut }: TopLayers): string {
     const text = createHash('sha256').update(JSON.stringify(samples)).digest('hex').slice(0, 12);
-    const name = `states-${this.model.fingerprint.slice(0, 16)}-k${layers}-${text}.f32`;
+    const name = `states-${this.model.fingerprint.slice(0, 16)}-${cut.tensor}-${text}.f32`;
     return path.join(tmemHome(), 'initialisation', name);
   }
 
-  /** A0 depends on the model, rank and layers only, and takes a while: it is kept on disk. */
-  async #cachedSvd(top: TopLayers, rank: number, layers: number, seed: number): Promise<FastWeights> {
+  /** A0 depends on the model, the rank and what is adapted only, and takes a while: it is kept on disk. */
+  async #cachedSvd(top: TopLayers, { layers, attention }: Adapted, rank: number, seed: number): Promise<FastWeights> {
     const folder = path.join(tmemHome(), 'initialisation');
-    const file = path.join(folder, `svd-${this.model.fingerprint.slice(0, 16)}-r${rank}-k${layers}.gguf`);
+    const file = path.join(
+      folder,
+      `svd-${this.model.fingerprint.slice(0, 16)}-r${rank}-k${layers}${attention ? '-attention' : ''}.gguf`,
+    );
     const base = { ...this.model, shape: (name: string) => this.#llama.shapes.get(name) };
     try {
       return await readAdapterGguf(file, base);

@@ -9,8 +9,8 @@ import {
   unregisterCallback,
   view,
 } from '../native/library.ts';
-import { findArchitecture } from '../training/architectures/index.ts';
 import { commonPrefix, groupSamples, type PreparedSample, type TokenisedSample } from '../training/packed-batch.ts';
+import type { TopLayers } from '../training/top-layers.ts';
 import type { Sample, Token } from '../types.ts';
 import { TokenBatch } from './batch.ts';
 import type { LlamaModel } from './model.ts';
@@ -26,11 +26,10 @@ interface KeyedSample extends TokenisedSample {
 }
 
 /**
- * Runs samples through the layers below the trained ones and captures the residual stream after the attention of the first trained
- * layer (`Architecture.cut`). Nothing there depends on Delta, so the states are kept across writes.
+ * Runs samples through the layers below the trained ones and captures the residual stream at the cut. Nothing there depends on Delta,
+ * so the states are kept across writes.
  */
 export class PrefixPass {
-  readonly firstLayer: number;
   #model: LlamaModel;
   #context: Context;
   #batch: TokenBatch;
@@ -40,13 +39,11 @@ export class PrefixPass {
   #needsOutputs: boolean;
   #toTheEnd = false;
 
-  constructor(model: LlamaModel, firstLayer: number, threads: number) {
-    this.firstLayer = firstLayer;
+  constructor(model: LlamaModel, { cut, first }: Pick<TopLayers, 'cut' | 'first'>, threads: number) {
     this.#model = model;
     const f = model.native;
-    const wanted = `${findArchitecture(model.info.architecture)?.cut}-${firstLayer}`;
     this.#callback = registerCallback('eval', (tensor: Tensor, ask: boolean) => {
-      if (f.tensorName(tensor) !== wanted) return !ask;
+      if (f.tensorName(tensor) !== cut.tensor) return !ask;
       if (ask) return true;
       const states = new Float32Array(f.elements(tensor));
       f.tensorGet(tensor, states, 0, states.byteLength);
@@ -54,8 +51,8 @@ export class PrefixPass {
       // Nothing above is needed: false ends this graph's computation.
       return this.#toTheEnd;
     });
-    // The last layer drops rows without output before its feed-forward part.
-    this.#needsOutputs = firstLayer === model.info.layers - 1;
+    // The last layer drops rows without output behind its attention.
+    this.#needsOutputs = !cut.isInput && first === model.info.layers - 1;
     const context = f.contextInit(model.handle, {
       ...f.contextDefaultParams(),
       n_ctx: PASS_TOKENS,

@@ -141,6 +141,8 @@ function declare(lib: NativeLibraries) {
     modelFree: l<(m: Model) => void>('void llama_model_free(void *)'),
     modelVocab: l<(m: Model) => Vocab>('void *llama_model_get_vocab(void *)'),
     modelRopeType: l<(m: Model) => number>('int llama_model_rope_type(void *)'),
+    /** Tokens that a sliding window sees back, 0 without one. */
+    modelWindow: l<(m: Model) => number>('int32 llama_model_n_swa(void *)'),
     modelContextTrain: l<(m: Model) => number>('int32 llama_model_n_ctx_train(void *)'),
     vocabSize: l<(v: Vocab) => number>('int32 llama_vocab_n_tokens(void *)'),
     vocabIsEog: l<(v: Vocab, token: number) => boolean>('bool llama_vocab_is_eog(void *, int32)'),
@@ -173,6 +175,8 @@ function declare(lib: NativeLibraries) {
     memoryCopy: l<(m: Memory, from: number, to: number, p0: number, p1: number) => void>(
       'void llama_memory_seq_cp(void *, int32, int32, int32, int32)',
     ),
+    /** Lowest position of which the cache still holds all that layers with a sliding window computed, -1 if none. */
+    memoryLowest: l<(m: Memory, seq: number) => number>('int32 llama_memory_seq_pos_min(void *, int32)'),
     batchInit: l<(tokens: number, embd: number, seqs: number) => Batch>(
       'llama_batch llama_batch_init(int32, int32, int32)',
     ),
@@ -274,6 +278,10 @@ function declare(lib: NativeLibraries) {
     ),
     /** Bytes of one row [ne0] as its type stores it. */
     rowSize: b<(type: number, n0: number) => number>('size_t ggml_row_size(int, int64)'),
+    /** Zeros before and after, dimension by dimension. */
+    pad: b<(c: GgmlContext, a: Tensor, ...zeros: [number, number, 0, 0, 0, 0, 0, 0]) => Tensor>(
+      'void *ggml_pad_ext(void *, void *, int, int, int, int, int, int, int, int)',
+    ),
     mulMat: b<Binary>('void *ggml_mul_mat(void *, void *, void *)'),
     add: b<Binary>('void *ggml_add(void *, void *, void *)'),
     sub: b<Binary>('void *ggml_sub(void *, void *, void *)'),

@@ -7,6 +7,7 @@ import {
   type Tensor,
   TYPE,
 } from '../native/library.ts';
+import type { Layer } from './architectures/types.ts';
 import type { LoraState } from './lora-state.ts';
 import type { PackedBatch } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -18,12 +19,23 @@ export interface Deltas {
   readonly frozen?: LoraState | undefined;
 }
 
-/** Inputs of the adapted products of one layer: of gate and up [D, T], of down [F, T]. */
-export interface LayerKeys {
-  readonly layer: number;
-  readonly norm: Tensor;
-  readonly swiglu: Tensor;
+/** By the names that `inputOf` gives them: the inputs of products [in, T]. */
+export type ProductInputs = ReadonlyMap<string, Tensor>;
+
+/** The input of a product by its GGUF name. q, k and v share theirs, and so do gate and up. */
+export function inputOf(name: string): string {
+  const [, layer, part] = name.split('.');
+  return `${INPUTS[part!] ?? 'norm'}-${layer}`;
 }
+
+const INPUTS: Readonly<Record<string, string>> = {
+  attn_q: 'attention',
+  attn_k: 'attention',
+  attn_v: 'attention',
+  attn_qkv: 'attention',
+  attn_output: 'heads',
+  ffn_down: 'activated',
+};
 
 /** W x + frozen + trained on the tape; `ax` is A x of the trained pair when it is already known. */
 function adapted(
@@ -43,29 +55,36 @@ function adapted(
 }
 
 /**
- * What no step changes in the first trained layer: its input does not depend on any Delta, so W x + frozen and A x of gate and up
- * are computed once a write.
+ * What no step changes in the first trained layer: unless its attention is trained, the input of its feed-forward part does not depend
+ * on what is, so W x + frozen and A x of the products on it are computed once a write.
  */
 export class FirstLayer {
+  /** The residual stream after the attention, where the batch's is before it. */
+  readonly hidden: Tensor | undefined;
   readonly norm: Tensor;
   readonly known = new Map<string, { base: Tensor; ax: Tensor | undefined }>();
   #f: Native;
   #context: GgmlContext;
   #buffer: NativeBuffer;
 
+  static isConstant(top: TopLayers, { trained }: Deltas): boolean {
+    return !top.architecture.attentionProducts.some((part) => trained?.slots.has(`blk.${top.first}.${part}.weight`));
+  }
+
   constructor(top: TopLayers, deltas: Deltas, batch: PackedBatch, allocator: GraphAllocator) {
     const f = top.native;
     this.#f = f;
     const l = top.first;
-    const { D, F, L } = top.shape;
+    const { D, L } = top.shape;
     const n = l === L - 1 ? batch.A : batch.T;
     this.#context = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
+    this.hidden = top.cut.isInput ? f.new2(this.#context, TYPE.F32, D, n) : undefined;
     this.norm = f.new2(this.#context, TYPE.F32, D, n);
-    const names = [`blk.${l}.ffn_gate.weight`, `blk.${l}.ffn_up.weight`];
+    const names = top.architecture.feedForwardProducts.slice(0, -1).map((part) => `blk.${l}.${part}.weight`);
     for (const name of names) {
       const trained = deltas.trained?.slots.get(name);
       this.known.set(name, {
-        base: f.new2(this.#context, TYPE.F32, F, n),
+        base: f.new2(this.#context, TYPE.F32, top.size(name).outputs, n),
         ax: trained && f.new2(this.#context, TYPE.F32, trained.R, n),
       });
     }
@@ -73,7 +92,8 @@ export class FirstLayer {
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
     const tape = new Tape(f);
-    const h = l === L - 1 ? tape.rows(batch.hidden, batch.rows) : batch.hidden;
+    const h = behindAttention(tape, top, deltas, batch, l, batch.hidden);
+    if (this.hidden) f.expand(tape.graph, f.copy(tape.c, h, this.hidden));
     const x = tape.rmsNorm(h, top.vector(`blk.${l}.ffn_norm.weight`), top.shape.eps);
     f.expand(tape.graph, f.copy(tape.c, x, this.norm));
     for (const name of names) {
@@ -117,9 +137,47 @@ export function run(
   }
 }
 
+function layerOf(
+  tape: Tape,
+  top: TopLayers,
+  deltas: Deltas,
+  index: number,
+  { known, inputs }: { known?: FirstLayer['known'] | undefined; inputs?: Map<string, Tensor> } = {},
+): Layer {
+  return {
+    tape,
+    top,
+    index,
+    product: (part, x) => {
+      const name = `blk.${index}.${part}.weight`;
+      inputs?.set(inputOf(name), x);
+      return adapted(tape, top, deltas, name, x, known?.get(name));
+    },
+    vector: (part) => top.vector(`blk.${index}.${part}`),
+  };
+}
+
+/** The residual stream behind the attention of layer l, of the rows that are needed further on. */
+function behindAttention(
+  tape: Tape,
+  top: TopLayers,
+  deltas: Deltas,
+  batch: PackedBatch,
+  l: number,
+  h: Tensor,
+  inputs?: Map<string, Tensor>,
+): Tensor {
+  const last = l === top.shape.L - 1;
+  if (l > top.first || top.cut.isInput) {
+    const layer = layerOf(tape, top, deltas, l, { inputs });
+    return top.architecture.attention(layer, h, last ? batch.inputs : { ...batch.inputs, only: undefined });
+  }
+  return last ? tape.rows(h, batch.rows) : h;
+}
+
 /**
- * The last K layers on a packed batch, from the residual stream after the first one's attention.
- * @returns logits [V, A] of the batch's rows over its head's tokens, and the inputs of the adapted products where asked for.
+ * The last K layers on a packed batch, from the residual stream at the cut.
+ * @returns logits [V, A] of the batch's rows over its head's tokens, and the inputs of the products.
  */
 export function forward(
   tape: Tape,
@@ -127,29 +185,18 @@ export function forward(
   deltas: Deltas,
   batch: PackedBatch,
   first?: FirstLayer,
-): { logits: Tensor; keys: LayerKeys[] } {
+): { logits: Tensor; inputs: ProductInputs } {
   const { L, eps } = top.shape;
-  const keys: LayerKeys[] = [];
+  const inputs = new Map<string, Tensor>();
   let h = batch.hidden;
   for (let l = top.first; l < L; l++) {
-    const last = l === L - 1;
-    if (l > top.first) {
-      h = top.architecture.attention(tape, top, l, h, last ? batch.inputs : { ...batch.inputs, only: undefined });
-    } else if (last) {
-      h = tape.rows(h, batch.rows);
-    }
     const known = l === top.first ? first : undefined;
-    const x = known?.norm ?? tape.rmsNorm(h, top.vector(`blk.${l}.ffn_norm.weight`), eps);
-    const product = (part: string, input: Tensor) => {
-      const name = `blk.${l}.${part}.weight`;
-      return adapted(tape, top, deltas, name, input, known?.known.get(name));
-    };
-    const y = top.architecture.activate(tape, product('ffn_gate', x), product('ffn_up', x));
-    keys.push({ layer: l, norm: x, swiglu: y });
-    const out = product('ffn_down', y);
-    h = tape.add(h, top.architecture.afterFeedForward?.(tape, top, l, out) ?? out);
+    h = known?.hidden ?? behindAttention(tape, top, deltas, batch, l, h, inputs);
+    const layer = layerOf(tape, top, deltas, l, { known: known?.known, inputs });
+    const x = known?.norm ?? tape.rmsNorm(h, layer.vector('ffn_norm.weight'), eps);
+    h = tape.add(h, top.architecture.feedForward(layer, x, top.shape));
   }
   const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
   const logits = tape.linear(tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), batch.head.linear);
-  return { logits, keys };
+  return { logits, inputs };
 }

@@ -1,5 +1,5 @@
 /** The inputs of the adapted products, read from a forward pass. */
-import { forward, run } from './forward.ts';
+import { forward, inputOf, run } from './forward.ts';
 import type { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -11,12 +11,6 @@ const MAX_TOKENS = 512;
 export interface Rows {
   readonly d: number;
   readonly values: Float32Array[];
-}
-
-/** Gate and up share their input. */
-export function inputOf(name: string): string {
-  const [, layer, part] = name.split('.');
-  return `${part === 'ffn_down' ? 'swiglu' : 'norm'}-${layer}`;
 }
 
 export interface InputOptions {
@@ -49,33 +43,29 @@ export function* inputsByGroup(
   { frozen, ownOnly }: InputOptions,
 ): Generator<Map<string, Rows>> {
   const f = top.native;
-  const { D, F } = top.shape;
+  const adapted = new Set(top.adaptedNames().map(inputOf));
   const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
   try {
     for (const group of groupSamples(samples, { tokens: MAX_TOKENS })) {
       const found = new Map<string, Rows>();
       const batch = new PackedBatch(top, group, 'all');
       const tape = new Tape(f);
-      const { keys } = forward(tape, top, { frozen }, batch);
-      for (const k of keys) {
-        for (const t of [k.norm, k.swiglu]) f.setOutput(t);
-        f.expand(tape.graph, k.swiglu);
+      const inputs = [...forward(tape, top, { frozen }, batch).inputs].filter(([key]) => adapted.has(key));
+      for (const [, input] of inputs) {
+        f.setOutput(input);
+        f.expand(tape.graph, input);
       }
       run(top, tape, allocator, {
         after: () => {
-          for (const k of keys) {
-            for (const [kind, tensor, d] of [
-              ['norm', k.norm, D],
-              ['swiglu', k.swiglu, F],
-            ] as const) {
-              const all = new Float32Array(batch.T * d);
-              f.tensorGet(tensor, all, 0, all.byteLength);
-              const from = ownOnly ? batch.prefix : 0;
-              const values = Array.from({ length: batch.T - from }, (_, i) =>
-                all.subarray((from + i) * d, (from + i + 1) * d),
-              );
-              found.set(`${kind}-${k.layer}`, { d, values });
-            }
+          for (const [key, input] of inputs) {
+            const all = new Float32Array(f.elements(input));
+            f.tensorGet(input, all, 0, all.byteLength);
+            const d = all.length / batch.T;
+            const from = ownOnly ? batch.prefix : 0;
+            const values = Array.from({ length: batch.T - from }, (_, i) =>
+              all.subarray((from + i) * d, (from + i + 1) * d),
+            );
+            found.set(key, { d, values });
           }
         },
       });

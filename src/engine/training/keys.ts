@@ -5,8 +5,9 @@
  * ordinary text, so that none of them is a cheap way for Delta to act there (LOG.md).
  */
 import type { FastWeights } from '../types.ts';
+import { inputOf } from './forward.ts';
 import { withZeroB } from './initialise.ts';
-import { captureInputs, inputOf, type Rows, spread } from './inputs.ts';
+import { captureInputs, type Rows, spread } from './inputs.ts';
 import { cholesky, choleskySolve, combine, gram, topEigenvectors } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';

@@ -159,6 +159,16 @@ export class Tape {
     });
   }
 
+  /** Elements from .. from + n of every row of x [width, T]. */
+  slice(x: Tensor, width: number, from: number, n: number): Tensor {
+    const { f, c } = this;
+    const rowBytes = f.rowSize(TYPE.F32, width);
+    const part = f.view2(c, x, n, f.elements(x) / width, rowBytes, f.rowSize(TYPE.F32, from));
+    return this.#record(f.cont(c, part), [x], (d) =>
+      this.#send(x, () => f.pad(c, d, from, width - from - n, 0, 0, 0, 0, 0, 0)),
+    );
+  }
+
   /** Rows of x [D, T] at indices [A]. */
   rows(x: Tensor, indices: Tensor): Tensor {
     const { f, c } = this;

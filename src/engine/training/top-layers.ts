@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { TmemError } from '../errors.ts';
-import { type GgufFile, readGguf } from '../gguf/reader.ts';
+import { readGguf } from '../gguf/reader.ts';
 import type { GgufTensor } from '../gguf/types.ts';
 import {
   type BackendHandle,
@@ -10,36 +10,21 @@ import {
   loadNative,
   type Native,
   type Buffer as NativeBuffer,
-  type RopeArguments,
   setBackendThreads,
   type Tensor,
   TYPE,
 } from '../native/library.ts';
 import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
-import type { Architecture, SlidingWindow } from './architectures/types.ts';
+import type { Architecture } from './architectures/types.ts';
 import { Layouts } from './layouts.ts';
+import { type ModelShape, readShape } from './model-shape.ts';
 import type { Linear } from './tape.ts';
-
-/** Sizes of the model: L layers, D width, F feed-forward width, H heads, G key-value heads, C channels of a head, V vocabulary. */
-export interface ModelShape {
-  readonly L: number;
-  readonly D: number;
-  readonly F: number;
-  readonly H: number;
-  readonly G: number;
-  readonly C: number;
-  readonly V: number;
-  readonly eps: number;
-  readonly rope: RopeArguments;
-  /** Attention scores are divided by its root. */
-  readonly scoreWidth: number;
-  readonly window: SlidingWindow | undefined;
-  readonly ropeFactors: Tensor | null;
-}
 
 export interface TopLayersOptions {
   /** Number of last layers. */
   readonly layers: number;
+  /** Whether the products of their attention are adapted, too. */
+  readonly attention?: boolean;
   readonly threads: number;
   /**
    * Type of the transposed copies that gradients pass through. Q8_0 is the fastest (2.3 times BF16 where there is no AVX-512) and the
@@ -61,72 +46,9 @@ export interface StoredWeight {
   readonly outputs: number;
 }
 
-const ATTENTION = ['attn_norm.weight', 'attn_q.weight', 'attn_k.weight', 'attn_v.weight', 'attn_output.weight'];
-/** All that is computed of the first trained layer: the cut is behind its attention. */
-const FIRST_LAYER = ['ffn_norm.weight', 'ffn_gate.weight', 'ffn_up.weight', 'ffn_down.weight'];
-const FIRST_PRODUCTS = ['ffn_gate.weight', 'ffn_up.weight'];
 const Q8_BLOCK = 32;
-export const FFN_PARTS = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
 /** Rows of a weight that are converted at a time: bounds the float copies in between. */
 const CHUNK_ROWS = 8192;
-
-function number(gguf: GgufFile, key: string, fallback?: number): number {
-  const value = gguf.metadata.get(key) ?? fallback;
-  if (typeof value === 'bigint') return Number(value);
-  if (typeof value === 'number') return value;
-  throw new TmemError('missing', `The model's ${key} is missing; it cannot be trained (llama.cpp may still run it).`);
-}
-
-function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape, 'ropeFactors'> {
-  const key = (name: string) => `${architecture.name}.${name}`;
-  const get = (name: string, fallback?: number) => number(gguf, key(name), fallback);
-  const D = get('embedding_length');
-  const H = get('attention.head_count');
-  const C = get('attention.key_length', D / H);
-  const scaling = gguf.metadata.get(key('rope.scaling.type'));
-  const freqScale = scaling === 'linear' ? 1 / get('rope.scaling.factor', 1) : 1;
-  const embedding = gguf.tensors.find((t) => t.name === 'token_embd.weight');
-  if (!embedding) throw new TmemError('missing', 'The model has no token_embd.weight; it cannot be trained.');
-  const L = get('block_count');
-  const rope = (base: number, scale: number): RopeArguments => [
-    get('rope.dimension_count', C),
-    architecture.ropeMode,
-    get('context_length'),
-    base,
-    scale,
-    0,
-    1,
-    32,
-    1,
-  ];
-  return {
-    L,
-    D,
-    F: get('feed_forward_length'),
-    H,
-    G: get('attention.head_count_kv', H),
-    C,
-    V: embedding.shape[1]!,
-    eps: get('attention.layer_norm_rms_epsilon'),
-    rope: rope(get('rope.freq_base', 10000), freqScale),
-    scoreWidth: architecture.scoreWidth?.({ L, D, H, C }) ?? C,
-    window: readWindow(architecture, get, rope),
-  };
-}
-
-function readWindow(
-  { slidingWindow }: Architecture,
-  get: (name: string, fallback: number) => number,
-  rope: (base: number, scale: number) => RopeArguments,
-): SlidingWindow | undefined {
-  const size = get('attention.sliding_window', 0);
-  if (!slidingWindow || size === 0) return undefined;
-  return {
-    size,
-    period: get('attention.sliding_window_pattern', slidingWindow.period),
-    rope: rope(get('rope.freq_base_swa', slidingWindow.ropeBase), 1),
-  };
-}
 
 function readTensor(modelPath: string, { bytes: size, offset }: GgufTensor): Uint8Array {
   const fd = openSync(modelPath, 'r');
@@ -150,6 +72,9 @@ export class TopLayers {
   readonly shape: ModelShape;
   /** Index of the first trained layer. */
   readonly first: number;
+  /** The residual stream that the layers are computed from: the first one's input, or what is behind its attention. */
+  readonly cut: { readonly tensor: string; readonly isInput: boolean };
+  #adapted: string[] = [];
   #weights = new Map<string, StoredWeight>();
   #transposed = new Map<string, Transposed>();
   #contexts: GgmlContext[] = [];
@@ -185,12 +110,21 @@ export class TopLayers {
     const files = new Map(gguf.tensors.map((t) => [t.name, t]));
     this.#file = { path: modelPath, tensors: files };
     this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
+    const { attention = false } = options;
+    const { residual, attentionProducts, feedForwardProducts, attentionVectors, feedForwardVectors } = architecture;
+    this.cut =
+      residual.behindAttention && !attention
+        ? { tensor: `${residual.behindAttention}-${this.first}`, isInput: false }
+        : { tensor: this.first > 0 ? `l_out-${this.first - 1}` : residual.embedding, isInput: true };
     const names = ['output_norm.weight', this.#head];
-    const feedForward = [...FIRST_LAYER, ...(architecture.feedForwardTensors ?? [])];
-    for (const part of feedForward) names.push(`blk.${this.first}.${part}`);
-    for (let l = this.first + 1; l < shape.L; l++)
-      for (const part of [...ATTENTION, ...architecture.extraTensors, ...feedForward]) names.push(`blk.${l}.${part}`);
-    if (files.has('rope_freqs.weight')) names.push('rope_freqs.weight');
+    for (let l = this.first; l < shape.L; l++) {
+      const weights = (products: readonly string[]) => products.map((part) => `blk.${l}.${part}.weight`);
+      const vectors = (parts: readonly string[]) => parts.map((part) => `blk.${l}.${part}`);
+      this.#adapted.push(...(attention ? weights(attentionProducts) : []), ...weights(feedForwardProducts));
+      if (l > this.first || this.cut.isInput) names.push(...weights(attentionProducts), ...vectors(attentionVectors));
+      names.push(...weights(feedForwardProducts), ...vectors(feedForwardVectors));
+    }
+    if (files.has(architecture.ropeFactors)) names.push(architecture.ropeFactors);
     const { backward = 'Q8_0' } = options;
     const layouts = new Layouts(f, device);
     const contexts = new Map<BufferType | undefined, GgmlContext>();
@@ -199,8 +133,11 @@ export class TopLayers {
       contexts.set(bufferType, context);
       return context;
     };
-    // No gradient passes through gate and up of the first layer: nothing below it is trained.
-    const ends = new Set(FIRST_PRODUCTS.map((part) => `blk.${this.first}.${part}`));
+    // Nothing below the first adapted products is trained, so no gradient passes through them.
+    const firstAdapted = attention
+      ? attentionProducts.slice(0, -1)
+      : [...attentionProducts, ...feedForwardProducts.slice(0, -1)];
+    const ends = new Set(firstAdapted.map((part) => `blk.${this.first}.${part}.weight`));
     for (const n of names) {
       const t = files.get(n);
       if (!t) throw new TmemError('missing', `The model has no tensor ${n}; it cannot be trained as ${name}.`);
@@ -231,7 +168,7 @@ export class TopLayers {
       this.#buffers.push(buffer);
     }
     for (const n of names) this.#load(n);
-    this.shape = { ...shape, ropeFactors: this.#weights.get('rope_freqs.weight')?.tensor ?? null };
+    this.shape = { ...shape, ropeFactors: this.#weights.get(architecture.ropeFactors)?.tensor ?? null };
   }
 
   /** A frozen product by its GGUF name. */
@@ -258,11 +195,9 @@ export class TopLayers {
     return this.#get(name);
   }
 
-  /** GGUF names of the adapted products, layer by layer: gate, up, down. */
-  adaptedNames(): string[] {
-    const names: string[] = [];
-    for (let l = this.first; l < this.shape.L; l++) for (const part of FFN_PARTS) names.push(`blk.${l}.${part}.weight`);
-    return names;
+  /** GGUF names of the adapted products, layer by layer. */
+  adaptedNames(): readonly string[] {
+    return this.#adapted;
   }
 
   /** Fills `to` [out, in] from w [in, out]. */

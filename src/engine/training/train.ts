@@ -1,6 +1,7 @@
 import { TmemError, throwIfAborted } from '../errors.ts';
 import type { TrainEvent, TrainRequest, TrainResult } from '../types.ts';
-import { inputOf, inputsByGroup, spread } from './inputs.ts';
+import { inputOf } from './forward.ts';
+import { inputsByGroup, spread } from './inputs.ts';
 import { gram } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';

@@ -18,7 +18,8 @@ const MAX_SMALL_HEAD_PIECE = { tokens: 384, answerTokens: 384 };
 
 export interface Piece {
   readonly batch: PackedBatch;
-  readonly first: FirstLayer;
+  /** Unless the first layer's attention is trained. */
+  readonly first: FirstLayer | undefined;
 }
 
 /** What one gradient evaluation found: the loss that the gradient is of, and the norm of the whole gradient. */
@@ -93,7 +94,9 @@ export class Trainer {
   pack(samples: readonly PreparedSample[], { smallHead = false } = {}): Piece[] {
     const pieces = groupSamples(samples, smallHead ? MAX_SMALL_HEAD_PIECE : MAX_PIECE).map((group) => {
       const batch = new PackedBatch(this.#top, group);
-      return { batch, first: new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) };
+      const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
+      const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) : undefined;
+      return { batch, first };
     });
     const weight = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
     for (const p of pieces) p.batch.setScale(1 / weight);
@@ -236,6 +239,6 @@ function bySample(batch: PackedBatch, logProbs: Float32Array): number[][] {
 export function freePieces(pieces: readonly Piece[]): void {
   for (const { batch, first } of pieces) {
     batch.free();
-    first.free();
+    first?.free();
   }
 }

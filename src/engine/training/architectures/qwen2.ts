@@ -1,4 +1,4 @@
-import { llama, ropeAttention } from './llama.ts';
+import { llama, projectWithBias, ropeAttention } from './llama.ts';
 import type { Architecture } from './types.ts';
 
 /** llama with biases on q, k and v. */
@@ -6,9 +6,6 @@ export const qwen2: Architecture = {
   ...llama,
   name: 'qwen2',
   ropeMode: 2,
-  extraTensors: ['attn_q.bias', 'attn_k.bias', 'attn_v.bias'],
-  attention: (tape, top, layer, h, inputs) =>
-    ropeAttention(tape, top, layer, h, inputs, {
-      projected: (t, w, l, kind, x) => t.bias(x, w.vector(`blk.${l}.attn_${kind}.bias`)),
-    }),
+  attentionVectors: [...llama.attentionVectors, 'attn_q.bias', 'attn_k.bias', 'attn_v.bias'],
+  attention: (layer, h, inputs) => ropeAttention(layer, h, inputs, { project: projectWithBias }),
 };

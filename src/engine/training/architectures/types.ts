@@ -1,4 +1,5 @@
 import type { RopeArguments, Tensor } from '../../native/library.ts';
+import type { ModelShape } from '../model-shape.ts';
 import type { Tape } from '../tape.ts';
 import type { TopLayers } from '../top-layers.ts';
 
@@ -25,28 +26,43 @@ export interface SlidingWindow {
   readonly rope: RopeArguments;
 }
 
-/** One architecture: how a layer's attention and the rest around the products of its feed-forward part are computed. */
+/** W x of one of a layer's products, by its part of the GGUF name (`ffn_up`), with what fast weights add to it. */
+export type Product = (part: string, x: Tensor) => Tensor;
+
+/** One layer of a model on the tape. */
+export interface Layer {
+  readonly tape: Tape;
+  readonly top: TopLayers;
+  readonly index: number;
+  readonly product: Product;
+  /** A norm's scale or a bias, by its part of the GGUF name with the suffix. */
+  readonly vector: (part: string) => Tensor;
+}
+
+/** One architecture: how a layer's attention and feed-forward part are computed. */
 export interface Architecture {
   readonly name: string;
   /** ggml's RoPE mode: 0 rotates neighbouring pairs, 2 (NeoX) the two halves of a head. */
   readonly ropeMode: 0 | 2;
-  /** GGUF tensors of a layer's attention beyond the common ones. */
-  readonly extraTensors: readonly string[];
-  /** And of its feed-forward part. */
-  readonly feedForwardTensors?: readonly string[];
-  /** What llama.cpp's graph calls the residual stream behind a layer's attention. */
-  readonly cut: 'ffn_inp' | 'sa_out';
+  /** The products of a layer's attention and of its feed-forward part, as they are called in the GGUF; in each the output product is the last. */
+  readonly attentionProducts: readonly string[];
+  readonly feedForwardProducts: readonly string[];
+  /** Norms and biases of a layer's attention and of its feed-forward part, as they end in the GGUF. */
+  readonly attentionVectors: readonly string[];
+  readonly feedForwardVectors: readonly string[];
+  /** What llama.cpp's graph calls the residual stream behind a layer's attention, where it has a name there, and before the first layer. */
+  readonly residual: { readonly behindAttention?: 'ffn_inp' | 'sa_out'; readonly embedding: 'embd' | 'inp_scaled' };
+  /** RoPE's factors by frequency, if the file has them. */
+  readonly ropeFactors: string;
   /** Where some layers have a sliding window: the period and RoPE base that hold when the file names none. */
   readonly slidingWindow?: { readonly period: number; readonly ropeBase: number };
   /** Attention scores are divided by the root of this. Default the channels of a head. */
   readonly scoreWidth?: (shape: { L: number; D: number; H: number; C: number }) => number;
-  /** From gate and up [F, T] to the input of the down product. */
-  activate(tape: Tape, gate: Tensor, up: Tensor): Tensor;
-  /** The output of the down product before it is added to the residual stream. Default unchanged. */
-  readonly afterFeedForward?: (tape: Tape, top: TopLayers, layer: number, x: Tensor) => Tensor;
   /**
-   * Attention block of one layer on the residual stream h [D, T], the residual added.
+   * Attention block on the residual stream h [D, T], the residual added.
    * @returns [D, T], or [D, A] when `inputs.only` is given.
    */
-  attention(tape: Tape, top: TopLayers, layer: number, h: Tensor, inputs: LayerInputs): Tensor;
+  attention(layer: Layer, h: Tensor, inputs: LayerInputs): Tensor;
+  /** Feed-forward block on its normed input x [D, T], without the residual. */
+  feedForward(layer: Layer, x: Tensor, shape: ModelShape): Tensor;
 }

@@ -1,0 +1,13 @@
+import type { Engine } from '../../src/engine/types.ts';
+
+/** An engine of which some methods are others. */
+export function withMethods(engine: Engine, methods: Partial<Engine>): Engine {
+  return new Proxy(engine, {
+    get(target, key) {
+      const own = methods[key as keyof Engine];
+      if (own) return own;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
