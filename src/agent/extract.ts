@@ -166,7 +166,6 @@ async function extractPart(
       schema: PAIRS_SCHEMA,
       maxTokens,
       fastWeights,
-      lookup: true,
       signal,
       ...sampling,
     });

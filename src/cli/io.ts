@@ -1,6 +1,7 @@
 /** What a command may use of the outside world: output, progress, interruption and engines. */
 import type { ErrorCode } from '../engine/errors.ts';
 import { TmemError } from '../engine/errors.ts';
+import type { TrainingSettings } from '../engine/footprint.ts';
 import type { Engine } from '../engine/types.ts';
 
 /** The model of a command that is not told one; `TMEM_MODEL` overrides it. */
@@ -19,6 +20,8 @@ export interface OpenEngineOptions {
   readonly threads?: number;
   /** Tokens of the context over all sequences. */
   readonly contextSize?: number;
+  /** What will be trained: a model that does not fit then is refused before it is loaded. */
+  readonly training?: TrainingSettings | undefined;
 }
 
 export interface CliIo {
@@ -76,7 +79,7 @@ export function createIo({ stdout, stderr, signal, flags }: IoOptions): CliIo & 
     note: (text) => line(stderr, text),
     result: (value, human) => line(stdout, io.json ? JSON.stringify(value, null, 1) : human()),
     progress: (label) => createProgress(stderr, label),
-    async openEngine({ model = process.env.TMEM_MODEL || DEFAULT_MODEL, threads, contextSize } = {}) {
+    async openEngine({ model = process.env.TMEM_MODEL || DEFAULT_MODEL, threads, contextSize, training } = {}) {
       const { describeProgress, resolveModel } = await import('../engine/models/store.ts');
       const { openEngine } = await import('../engine/process/client.ts');
       const progress = createProgress(stderr, model);
@@ -87,6 +90,7 @@ export function createIo({ stdout, stderr, signal, flags }: IoOptions): CliIo & 
           onProgress: (event) =>
             progress.update(event.total > 0 ? event.received / event.total : null, describeProgress(event)),
         });
+        if (training) await checkMemory(found.path, contextSize, training);
         progress.update(null, 'loading');
         const engine = await openEngine({ modelPath: found.path, threads, contextSize, verbose: io.verbose, signal });
         engines.push(engine);
@@ -103,6 +107,13 @@ export function createIo({ stdout, stderr, signal, flags }: IoOptions): CliIo & 
       await Promise.all(engines.map((engine) => engine.close()));
     },
   });
+}
+
+async function checkMemory(model: string, contextSize: number | undefined, training: TrainingSettings): Promise<void> {
+  const { checkFootprint, defaultContext } = await import('../engine/footprint.ts');
+  const { readGguf } = await import('../engine/gguf/reader.ts');
+  const gguf = readGguf(model);
+  checkFootprint(gguf, contextSize ?? defaultContext(gguf), training);
 }
 
 /** One rewritten line on a terminal; elsewhere a line every few seconds, so that logs stay short. */

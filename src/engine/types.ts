@@ -68,8 +68,9 @@ export interface GenerateRequest extends SamplingOptions {
   /** false: answer with the base model, without fast weights. Default true. */
   readonly fastWeights?: boolean;
   /**
-   * Draft tokens that repeat what stands before and verify them in one batch: faster where the answer copies from its prompt, at the
-   * same tokens. Default false.
+   * Draft tokens that repeat what stands before and verify them in one batch: faster where the answer copies much of its prompt. The
+   * tokens are those of plain decoding up to rounding, which depends on the number of rows of a batch. Default false: on a CPU, whose
+   * time is mostly that of the rows, extraction gains nothing by it (LOG.md).
    */
   readonly lookup?: boolean;
   readonly signal?: AbortSignal;

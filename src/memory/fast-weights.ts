@@ -1,22 +1,24 @@
 import type { FastWeights, LoraTensor } from '../engine/types.ts';
 
-/** Two LoRAs as one: A rows and B columns side by side, so that B A = B1 A1 + B2 A2. */
+/** Two LoRAs as one: A rows and B columns side by side, so that B A = B1 A1 + B2 A2; zeros where one does not adapt a product. */
 export function stack(first: FastWeights | null, second: FastWeights): FastWeights {
   if (!first) return second;
   const rank = first.rank + second.rank;
-  const earlier = new Map(first.tensors.map((t) => [t.name, t]));
-  const tensors = second.tensors.map((t): LoraTensor => {
-    const e = earlier.get(t.name);
-    if (!e) throw new Error(`the first fast weights have no ${t.name}`);
-    const a = new Float32Array(rank * t.inputs);
-    a.set(e.a);
-    a.set(t.a, e.a.length);
-    const b = new Float32Array(t.outputs * rank);
-    for (let o = 0; o < t.outputs; o++) {
-      b.set(e.b.subarray(o * first.rank, (o + 1) * first.rank), o * rank);
-      b.set(t.b.subarray(o * second.rank, (o + 1) * second.rank), o * rank + first.rank);
+  const names = new Set([...first.tensors, ...second.tensors].map((t) => t.name));
+  const tensors = [...names].map((name): LoraTensor => {
+    const parts = [first, second].map(({ tensors, rank: R }) => ({ R, tensor: tensors.find((t) => t.name === name) }));
+    const { inputs, outputs } = parts.find((part) => part.tensor)!.tensor!;
+    const a = new Float32Array(rank * inputs);
+    const b = new Float32Array(outputs * rank);
+    let row = 0;
+    for (const { R, tensor } of parts) {
+      if (tensor) {
+        a.set(tensor.a, row * inputs);
+        for (let o = 0; o < outputs; o++) b.set(tensor.b.subarray(o * R, (o + 1) * R), o * rank + row);
+      }
+      row += R;
     }
-    return { ...t, a, b };
+    return { name, inputs, outputs, a, b };
   });
   return { rank, alpha: rank, tensors };
 }

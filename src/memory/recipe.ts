@@ -1,4 +1,5 @@
 import { TmemError } from '../engine/errors.ts';
+import type { TrainingSettings } from '../engine/footprint.ts';
 import type { Optimizer } from '../engine/types.ts';
 
 /** How a write is trained and judged. */
@@ -85,9 +86,17 @@ const RECIPES: readonly Recipe[] = [
 
 export const recipeNames = RECIPES.map((r) => r.name);
 
+/** What a user may set of a recipe without making another one. */
+export type RecipeSettings = Partial<Pick<Recipe, 'layers'>>;
+
 /** @throws TmemError `usage` for an unknown name. */
-export function getRecipe(name: string): Recipe {
+export function getRecipe(name: string, { layers }: RecipeSettings = {}): Recipe {
   const recipe = RECIPES.find((r) => r.name === name);
   if (!recipe) throw new TmemError('usage', `There is no recipe "${name}"; use one of ${recipeNames.join(', ')}.`);
-  return recipe;
+  return { ...recipe, layers: layers ?? recipe.layers };
+}
+
+/** What its training takes memory for. */
+export function trainingOf({ layers, init, candidates }: Recipe): TrainingSettings {
+  return { layers, keys: init === 'keys', candidates: candidates > 0 };
 }

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { Episode, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import { TmemError, throwIfAborted } from '../../engine/errors.ts';
+import { getRecipe, trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type CliIo, numberOption } from '../io.ts';
 import { contextFor, parseMethod } from './run.ts';
@@ -15,6 +16,7 @@ interface ChatOptions {
   readonly method: Method;
   readonly budget: number;
   readonly recipe: string;
+  readonly layers?: number;
   readonly files?: string;
   readonly trace?: string;
 }
@@ -43,6 +45,7 @@ export function register(
     .option('--method <method>', 'tmem (fast weights) or explicit (the same without training)', parseMethod, 'tmem')
     .option('--budget <tokens>', 'length of the working context', numberOption('--budget', { integer: true }), 2048)
     .option('--recipe <recipe>', 'default or paper', 'default')
+    .option('--layers <n>', 'number of last layers to train', numberOption('--layers', { integer: true, min: 1 }))
     .option('--files <folder>', 'let the model search the text files of a folder and use a calculator')
     .option('--trace <file>', 'write every event to this JSONL file')
     .action((options: ChatOptions) => chat(io, options, deps));
@@ -57,11 +60,13 @@ async function chat(io: CliIo, options: ChatOptions, deps: ChatDeps): Promise<vo
   const { method, budget, session } = options;
   if (session !== undefined) checkSessionName(session);
   const tools = options.files === undefined ? [] : await folderTools(options.files);
-  const writer = await deps.bindRecipe(options.recipe);
+  const { recipe, layers } = options;
+  const writer = await deps.bindRecipe(recipe, { layers });
+  const training = method === 'tmem' ? trainingOf(getRecipe(recipe, { layers })) : undefined;
   const file = options.trace ? openTrace(options.trace) : null;
   let keeper: Keeper | null = null;
   try {
-    const engine = await io.openEngine({ model: options.model, contextSize: contextFor(budget) });
+    const engine = await io.openEngine({ model: options.model, contextSize: contextFor(budget), training });
     const { fingerprint } = engine.model;
     const place = session === undefined ? openVolatile(fingerprint) : await Session.open(session, engine.model);
     keeper = place;

@@ -6,8 +6,9 @@ import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceEvent } from '../../agent/trace.ts';
 import { complete, type Engine } from '../../engine/types.ts';
 import { accepts } from '../../memory/recall.ts';
+import { getRecipe, trainingOf } from '../../memory/recipe.ts';
 import { turnSchema, type WriteRecord } from '../../memory/types.ts';
-import type { CliIo } from '../io.ts';
+import { type CliIo, numberOption } from '../io.ts';
 import { liveView } from '../live.ts';
 
 const BUDGET = 800;
@@ -33,18 +34,21 @@ export function register(program: Command, io: CliIo): void {
     .description('watch a model read a conversation, write it into its weights, and answer with an empty context')
     .option('--model <model>', 'catalogue name, hf: URI or path of a GGUF')
     .option('--recipe <recipe>', 'default or paper', 'default')
-    .action((options: { model?: string; recipe: string }) => demo(io, options));
+    .option('--layers <n>', 'number of last layers to train', numberOption('--layers', { integer: true, min: 1 }))
+    .action((options: { model?: string; recipe: string; layers?: number }) => demo(io, options));
 }
 
-async function demo(io: CliIo, options: { model?: string; recipe: string }): Promise<void> {
+async function demo(io: CliIo, options: { model?: string; recipe: string; layers?: number }): Promise<void> {
   const { Episode } = await import('../../agent/episode.ts');
   const { readJsonl } = await import('../../agent/jsonl.ts');
   const asset = (name: string) => fileURLToPath(new URL(`../../../assets/demo/${name}`, import.meta.url));
   const turns = await readJsonl(asset('conversation.jsonl'), turnSchema, 'turns');
   const questions = await readJsonl(asset('questions.jsonl'), questionSchema, 'questions');
   const controls = await readJsonl(asset('controls.jsonl'), questionSchema, 'questions');
-  const writer = await bindRecipe(options.recipe);
-  const engine = await io.openEngine({ model: options.model });
+  const { recipe, layers } = options;
+  const writer = await bindRecipe(recipe, { layers });
+  const training = trainingOf(getRecipe(recipe, { layers }));
+  const engine = await io.openEngine({ model: options.model, training });
   const { signal } = io;
   const start = performance.now();
 

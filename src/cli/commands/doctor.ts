@@ -1,5 +1,6 @@
 /** `tmem doctor`: what this machine offers, what is missing and what to do. */
 import type { Command } from 'commander';
+import type { Footprint } from '../../engine/footprint.ts';
 import { type CliIo, DEFAULT_MODEL } from '../io.ts';
 
 interface DoctorOptions {
@@ -20,8 +21,6 @@ const FEATURES = [
   'amx_int8',
 ];
 const ARM_FEATURES = ['asimd', 'asimddp', 'i8mm', 'bf16', 'sve', 'sve2'];
-/** Tokens of the context that the fit is judged for; the engine's default. */
-const CONTEXT = 8192;
 const OLDEST_NODE = 24;
 
 export function register(program: Command, io: CliIo): void {
@@ -75,29 +74,34 @@ async function cpuFeatures(): Promise<string[]> {
   return [...FEATURES, ...ARM_FEATURES].filter((feature) => flags.has(feature));
 }
 
-/** Bytes that a model takes to run: its file, the KV cache of a full context in half precision, and compute buffers. */
+/** Whether a model fits the memory, to run and to be trained by the default recipe. */
 async function memoryFit(spec: string, available: number, problems: string[]) {
   const { resolveModel } = await import('../../engine/models/store.ts');
   const { readGguf } = await import('../../engine/gguf/reader.ts');
+  const { defaultContext, footprint } = await import('../../engine/footprint.ts');
+  const { getRecipe, trainingOf } = await import('../../memory/recipe.ts');
+  const { trainableArchitectures } = await import('../../engine/training/architectures/index.ts');
   const { path } = await resolveModel(spec, { offline: true });
-  const { metadata, fileBytes } = readGguf(path);
-  const number = (key: string) => Number(metadata.get(`${metadata.get('general.architecture')}.${key}`) ?? Number.NaN);
-  const [layers, width, heads] = [number('block_count'), number('embedding_length'), number('attention.head_count')];
-  const kvHeads = number('attention.head_count_kv') || heads;
-  const headDim = number('attention.key_length') || width / heads;
-  const context = Math.min(CONTEXT, number('context_length') || CONTEXT);
-  const kvBytes = 2 * 2 * layers * kvHeads * headDim * context;
-  const tokens = metadata.get('tokenizer.ggml.tokens');
-  const vocabulary = Array.isArray(tokens) ? tokens.length : 0;
-  // Logits of a physical batch of 512 rows are the largest of the compute buffers.
-  const computeBytes = 512 * vocabulary * 4;
-  const needed = fileBytes + (Number.isFinite(kvBytes) ? kvBytes : 0) + computeBytes;
-  const fits = needed <= available;
-  if (!fits)
+  const gguf = readGguf(path);
+  const context = defaultContext(gguf);
+  const run = footprint(gguf, context);
+  const judge = ({ total, ...parts }: Footprint) => ({ fits: total <= available, needed: total, ...parts });
+  const architecture = String(gguf.metadata.get('general.architecture'));
+  const training = trainingOf(getRecipe('default'));
+  const trained = trainableArchitectures.includes(architecture)
+    ? { lastLayers: training.layers, ...judge(footprint(gguf, context, training)) }
+    : null;
+  if (!trained)
+    problems.push(`Models of architecture ${architecture} can be run, but not trained; choose another model.`);
+  if (run.total > available)
     problems.push(
-      `${spec} needs about ${gigabytes(needed)} but ${gigabytes(available)} are free; choose a smaller model.`,
+      `${spec} needs about ${gigabytes(run.total)} but ${gigabytes(available)} are free; choose a smaller model.`,
     );
-  return { model: spec, fits, needed, fileBytes, kvBytes, computeBytes, context };
+  else if (trained && !trained.fits)
+    problems.push(
+      `Training ${spec} needs about ${gigabytes(trained.needed)} but ${gigabytes(available)} are free; use fewer --layers or a smaller model.`,
+    );
+  return { model: spec, context, run: judge(run), training: trained };
 }
 
 function gigabytes(bytes: number): string {
@@ -134,18 +138,19 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
       : []),
     ['store', home],
     ['models', models.map(({ name, bytes }) => `${name} (${gigabytes(bytes)})`).join(', ') || 'none'],
-    ...(fit
-      ? [
-          ['fit', `${fit.model} needs about ${gigabytes(fit.needed)}: ${fit.fits ? 'fits' : 'does not fit'}`] as [
-            string,
-            string,
-          ],
-        ]
-      : []),
+    ...(fit ? [['fit', describeFit(fit)] as [string, string]] : []),
   ];
   const table = lines.map(([name, text]) => `${name.padEnd(10)} ${text}`);
   return [
     ...table,
     ...(problems.length > 0 ? problems.map((problem) => `! ${problem}`) : ['Everything needed is here.']),
   ].join('\n');
+}
+
+function describeFit({ model, context, run, training }: NonNullable<Report['fit']>): string {
+  const verdict = ({ fits }: { fits: boolean }) => (fits ? 'fits' : 'does not fit');
+  const trained = training
+    ? `; to train its last ${training.lastLayers} layers ${gigabytes(training.needed)}: ${verdict(training)}`
+    : '';
+  return `${model} needs about ${gigabytes(run.needed)} with ${context} tokens of context: ${verdict(run)}${trained}`;
 }

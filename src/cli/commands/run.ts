@@ -5,6 +5,7 @@ import type { EpisodeOptions, Episode as EpisodeType, Method } from '../../agent
 import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceListener } from '../../agent/trace.ts';
 import { TmemError } from '../../engine/errors.ts';
+import { getRecipe, trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type Turn, turnSchema, type WriteRecord } from '../../memory/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
@@ -17,6 +18,7 @@ interface RunOptions {
   readonly method: Method;
   readonly budget: number;
   readonly recipe: string;
+  readonly layers?: number;
   readonly session?: string;
   readonly model?: string;
   readonly questionAware?: boolean;
@@ -44,6 +46,7 @@ export function register(program: Command, io: CliIo, deps = { bindRecipe }): vo
     .option('--method <method>', 'tmem (fast weights) or explicit (the same without training)', parseMethod, 'tmem')
     .option('--budget <tokens>', 'length of the working context', numberOption('--budget', { integer: true }), 2048)
     .option('--recipe <recipe>', 'default or paper', 'default')
+    .option('--layers <n>', 'number of last layers to train', numberOption('--layers', { integer: true, min: 1 }))
     .option('--session <name>', 'keep the memory under this name')
     .option('--model <model>', 'catalogue name, hf: URI or path of a GGUF')
     .option('--question-aware', 'show each question to the extraction; the memory is rebuilt for each')
@@ -75,11 +78,13 @@ async function run(io: CliIo, options: RunOptions, bind: typeof bindRecipe): Pro
     throw new TmemError('usage', '--question-aware needs --questions and cannot be used with --session.');
   const turns = await readJsonl(options.events, turnSchema, 'turns');
   const questions = options.questions ? await readJsonl(options.questions, questionSchema, 'questions') : [];
-  const writer = await bind(recipe);
+  const { layers } = options;
+  const writer = await bind(recipe, { layers });
+  const training = method === 'tmem' ? trainingOf(getRecipe(recipe, { layers })) : undefined;
   const file = options.trace ? openTrace(options.trace) : null;
   let keeper: Keeper | null = null;
   try {
-    const engine = await io.openEngine({ model: options.model, contextSize: contextFor(budget) });
+    const engine = await io.openEngine({ model: options.model, contextSize: contextFor(budget), training });
     const start = performance.now();
     const view = liveView(io);
     const trace: TraceListener = (event) => {

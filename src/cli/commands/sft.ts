@@ -64,13 +64,15 @@ async function sft(io: CliIo, options: SftOptions, deps: SftDependencies): Promi
   const pairs = await readJsonl(options.data, pairSchema, 'pairs {instruction, output}');
 
   const { signal } = io;
-  const engine = await io.openEngine({ model: options.model });
+  const { layers, attention } = options;
+  const training = { layers, attention, keys: options.init === 'keys' };
+  const engine = await io.openEngine({ model: options.model, training });
   const samples = await Promise.all(pairs.map((pair) => engine.renderSample(pair.instruction, pair.output)));
   const progress = io.progress('training');
   let outcome = 'not finished';
   try {
     progress.update(null, `initialising (${options.init})`);
-    const { rank, layers, attention, seed, epochs, batch } = options;
+    const { rank, seed, epochs, batch } = options;
     const init = await initialisation(options.init, samples, engine, deps);
     const initial = await engine.initialise({ init, rank, layers, attention, seed, signal });
     const total = epochs * Math.ceil(samples.length / batch);

@@ -34,7 +34,7 @@ export interface DecodeJob {
   /** Version of the fast weights; jobs of different versions never run in the same batch. */
   readonly version: number;
   readonly signal?: AbortSignal | undefined;
-  /** Drafts what may follow, to be verified in one batch. The tokens that come out are the same. */
+  /** Drafts what may follow, to be verified in one batch. What comes out is the same up to rounding. */
   readonly lookup?: PromptLookup | undefined;
   /** Called with the logits [V] after token `index`; valid only during the call. Returns a token to append, or null to end when it was the last. */
   onLogits(logits: Float32Array, index: number): Token | null;

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { readAdapterGguf, writeAdapterGguf } from '../adapter/gguf.ts';
 import { checkFastWeights } from '../adapter/weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
+import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
@@ -44,7 +45,6 @@ export interface LlamaEngineOptions {
   readonly threads?: number;
 }
 
-const DEFAULT_CONTEXT = 8192;
 const DEFAULT_MAX_TOKENS = 512;
 const BASE_VERSION = 0;
 

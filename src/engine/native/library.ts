@@ -237,6 +237,7 @@ function declare(lib: NativeLibraries) {
       'void *ggml_backend_alloc_ctx_tensors_from_buft(void *, void *)',
     ),
     supports: b<(d: Device, operation: Tensor) => boolean>('bool ggml_backend_dev_supports_op(void *, void *)'),
+    bufferBytes: b<(buffer: Buffer) => number>('size_t ggml_backend_buffer_get_size(void *)'),
     bufferFree: b<(buffer: Buffer) => void>('void ggml_backend_buffer_free(void *)'),
     tensorSet: b<(t: Tensor, data: ArrayBufferView, offset: number, bytes: number) => void>(
       'void ggml_backend_tensor_set(void *, const void *, size_t, size_t)',

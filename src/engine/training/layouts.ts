@@ -9,7 +9,10 @@ export interface Layout {
 }
 
 /** Quantised types that ggml has blocked kernels for; the others are multiplied row by row, Q6_K at two thirds of Q8_0's speed. */
-const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
+export const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
+
+/** Those that its CPU backends rearrange, most of them on any processor. */
+export const REARRANGED = new Set(['Q4_0', 'Q4_K', 'IQ4_NL']);
 
 /** The fastest layout of each product on one device, as llama.cpp chooses it, or Q8_0 where there is none for its type. */
 export class Layouts {

@@ -195,6 +195,11 @@ export class TopLayers {
     return this.#get(name);
   }
 
+  /** Of native memory. */
+  get bytes(): number {
+    return this.#buffers.reduce((n, buffer) => n + Number(this.native.bufferBytes(buffer)), 0);
+  }
+
   /** GGUF names of the adapted products, layer by layer. */
   adaptedNames(): readonly string[] {
     return this.#adapted;
