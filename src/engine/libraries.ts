@@ -1,8 +1,9 @@
+import type { Native } from './native/library.ts';
 import { candidatePackages, installedLibraries, LLAMA_RELEASE, requireLibraries } from './native/platform.ts';
 
 /** The llama.cpp libraries of this machine: which are installed, which release loads. What is wrong is added to `problems`. */
 export async function nativeLibraries(problems: string[]) {
-  const attempt = async (action: () => unknown) => {
+  const attempt = async <T>(action: () => T | Promise<T>): Promise<T | undefined> => {
     try {
       return await action();
     } catch (error) {
@@ -12,14 +13,15 @@ export async function nativeLibraries(problems: string[]) {
   };
   const installed = installedLibraries();
   await attempt(requireLibraries);
-  const release = await attempt(async () => {
+  const native = await attempt(async () => {
     if (installed.length === 0) return undefined;
     const { loadNative } = await import('./native/library.ts');
-    return loadNative().version();
+    return loadNative();
   });
   return {
     needed: LLAMA_RELEASE,
-    found: release ?? null,
+    found: native?.version() ?? null,
+    gpus: native ? await gpus(native) : [],
     installed: installed.map(({ packageName, backend }) => ({ package: packageName, backend })),
     /** GPU variants that could be installed beside it. */
     available: candidatePackages()
@@ -28,4 +30,14 @@ export async function nativeLibraries(problems: string[]) {
       )
       .map((candidate) => candidate.name),
   };
+}
+
+/** GPUs that the libraries find, with the operations of a training step that go to the CPU. */
+async function gpus(native: Native): Promise<{ name: string; lacks: string[] }[]> {
+  const { DEVICE } = await import('./native/library.ts');
+  const { missingOperations } = await import('./training/operations.ts');
+  return [DEVICE.GPU, DEVICE.IGPU].flatMap((kind) => {
+    const device = native.deviceByType(kind);
+    return device ? [{ name: native.deviceDescription(device), lacks: missingOperations(native, device) }] : [];
+  });
 }

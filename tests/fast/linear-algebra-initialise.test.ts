@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { forward, run } from '../../src/engine/training/forward.ts';
+import { forward } from '../../src/engine/training/forward.ts';
 import { keyInitialisation } from '../../src/engine/training/keys.ts';
 import { cholesky, eigenSymmetric, orthonormalise } from '../../src/engine/training/linear-algebra.ts';
 import { PackedBatch, type PreparedSample } from '../../src/engine/training/packed-batch.ts';
@@ -145,7 +145,7 @@ function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: num
   const found = { norm: [] as number[][], activated: [] as number[][] };
   for (const sample of samples) {
     const batch = new PackedBatch(top, [sample], 'all');
-    const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+    const runner = top.backends.newRunner();
     const tape = new Tape(f);
     const { inputs } = forward(tape, top, {}, batch);
     const keys = { norm: inputs.get(`norm-${layer}`)!, activated: inputs.get(`activated-${layer}`)! };
@@ -153,7 +153,7 @@ function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: num
       f.setOutput(t);
       f.expand(tape.graph, t);
     }
-    run(top, tape, allocator, {
+    runner.run(tape, {
       after: () => {
         for (const [kind, n] of [
           ['norm', top.shape.D],
@@ -165,7 +165,7 @@ function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: num
         }
       },
     });
-    f.allocatorFree(allocator);
+    runner.free();
     batch.free();
   }
   return found;

@@ -1,19 +1,11 @@
 /** Central finite differences of fourth order, and tapes on small F32 tensors to compare with them. */
-import {
-  type BackendHandle,
-  type Device,
-  loadNative,
-  type Native,
-  setBackendThreads,
-  type Tensor,
-  TYPE,
-} from '../../src/engine/native/library.ts';
-import { run } from '../../src/engine/training/forward.ts';
+import { type BackendHandle, loadNative, type Native, type Tensor, TYPE } from '../../src/engine/native/library.ts';
+import { Backends } from '../../src/engine/training/backends.ts';
 import { Tape } from '../../src/engine/training/tape.ts';
-import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 
 export interface Cpu {
   readonly native: Native;
+  readonly backends: Backends;
   readonly backend: BackendHandle;
 }
 
@@ -23,10 +15,8 @@ let shared: Cpu | undefined;
 export function cpu(): Cpu {
   if (shared) return shared;
   const native = loadNative();
-  const device = native.deviceByType(0) as Device;
-  const backend = native.deviceInit(device, null);
-  setBackendThreads(native, device, backend, 1);
-  shared = { native, backend };
+  const backends = Backends.open(native, { threads: 1 });
+  shared = { native, backends, backend: backends.main };
   return shared;
 }
 
@@ -71,10 +61,9 @@ export class Leaves {
       f.expand(tape.graph, out);
     }
     const results = outputs.map((out) => new Float32Array(f.elements(out)));
-    const allocator = f.allocatorNew(f.defaultBufferType(this.#cpu.backend));
+    const runner = this.#cpu.backends.newRunner();
     try {
-      // `run` needs no more of the layers than where to compute.
-      run(this.#cpu as TopLayers, tape, allocator, {
+      runner.run(tape, {
         after: () => {
           results.forEach((result, i) => {
             f.tensorGet(outputs[i]!, result, 0, result.byteLength);
@@ -82,7 +71,7 @@ export class Leaves {
         },
       });
     } finally {
-      f.allocatorFree(allocator);
+      runner.free();
     }
     return results;
   }

@@ -133,6 +133,10 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
       'llama.cpp',
       libraries.found ? `${libraries.found} from ${installed}` : `not usable (${libraries.needed} is needed)`,
     ],
+    ...libraries.gpus.map(({ name, lacks }): [string, string] => [
+      'GPU',
+      `${name}; TMEM_TRAIN_ON=gpu trains on it${lacks.length > 0 ? `, without ${lacks.join(', ')}, which the CPU computes` : ''}`,
+    ]),
     ...(libraries.available.length > 0
       ? [['GPU', `not installed: ${libraries.available.join(', ')}`] as [string, string]]
       : []),

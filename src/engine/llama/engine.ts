@@ -8,6 +8,7 @@ import { TmemError, throwIfAborted } from '../errors.ts';
 import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
+import { trainsOnGpu } from '../training/backends.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
@@ -380,7 +381,7 @@ export class LlamaEngine implements Engine {
     this.#training?.prefix.free();
     this.#training?.top.free();
     this.#training = undefined;
-    const top = new TopLayers(this.model.path, { ...adapted, threads: this.#threads });
+    const top = new TopLayers(this.model.path, { ...adapted, gpu: trainsOnGpu(), threads: this.#threads });
     let prefix: PrefixPass | undefined;
     try {
       prefix = new PrefixPass(this.#llama, top, this.#threads);

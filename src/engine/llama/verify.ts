@@ -1,5 +1,5 @@
 import { TmemError } from '../errors.ts';
-import { forward, run } from '../training/forward.ts';
+import { forward } from '../training/forward.ts';
 import { PackedBatch } from '../training/packed-batch.ts';
 import { Tape } from '../training/tape.ts';
 import type { TopLayers } from '../training/top-layers.ts';
@@ -33,7 +33,7 @@ export function graphDeviation(top: TopLayers, prefix: PrefixPass, model: LlamaM
   const { hidden, logits: expected } = prefix.reference(tokens);
   const f = top.native;
   const batch = new PackedBatch(top, [{ tokens, promptLength: tokens.length, hidden, weight: 1 }], 'all');
-  const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+  const runner = top.backends.newRunner();
   const { V } = top.shape;
   const actual = new Float32Array(V);
   try {
@@ -41,9 +41,9 @@ export function graphDeviation(top: TopLayers, prefix: PrefixPass, model: LlamaM
     const { logits } = forward(tape, top, {}, batch);
     f.setOutput(logits);
     f.expand(tape.graph, logits);
-    run(top, tape, allocator, { after: () => f.tensorGet(logits, actual, (batch.A - 1) * V * 4, V * 4) });
+    runner.run(tape, { after: () => f.tensorGet(logits, actual, (batch.A - 1) * V * 4, V * 4) });
   } finally {
-    f.allocatorFree(allocator);
+    runner.free();
     batch.free();
   }
   const mean = expected.reduce((s, x) => s + x, 0) / V;

@@ -24,6 +24,7 @@ export type Device = Pointer<'ggml_backend_dev'>;
 export type BufferType = Pointer<'ggml_backend_buffer_type'>;
 export type Buffer = Pointer<'ggml_backend_buffer'>;
 export type GraphAllocator = Pointer<'ggml_gallocr'>;
+export type Scheduler = Pointer<'ggml_backend_sched'>;
 export type Callback = Pointer<'callback'>;
 export type Raw = Pointer<'void'>;
 
@@ -112,6 +113,9 @@ function declareTypes() {
   };
 }
 let types: ReturnType<typeof declareTypes> | undefined;
+
+/** Kinds of devices. */
+export const DEVICE = { CPU: 0, GPU: 1, IGPU: 2 } as const;
 
 /** Rope parameters of ggml_rope_ext after the tensors: n_dims, mode, n_ctx_orig, freq_base, freq_scale, ext, attn, beta_fast, beta_slow. */
 export type RopeArguments = readonly [number, number, number, number, number, number, number, number, number];
@@ -249,6 +253,24 @@ function declare(lib: NativeLibraries) {
     allocatorFree: b<(a: GraphAllocator) => void>('void ggml_gallocr_free(void *)'),
     allocatorAllocate: b<(a: GraphAllocator, graph: Graph) => boolean>('bool ggml_gallocr_alloc_graph(void *, void *)'),
     allocatorBytes: b<(a: GraphAllocator, i: number) => number>('size_t ggml_gallocr_get_buffer_size(void *, int)'),
+    schedulerNew: b<
+      (
+        backends: BackendHandle[],
+        types: null,
+        n: number,
+        nodes: number,
+        parallel: boolean,
+        offload: boolean,
+      ) => Scheduler
+    >('void *ggml_backend_sched_new(void **, void **, int, size_t, bool, bool)'),
+    schedulerFree: b<(s: Scheduler) => void>('void ggml_backend_sched_free(void *)'),
+    schedulerReset: b<(s: Scheduler) => void>('void ggml_backend_sched_reset(void *)'),
+    schedulerAllocate: b<(s: Scheduler, graph: Graph) => boolean>(
+      'bool ggml_backend_sched_alloc_graph(void *, void *)',
+    ),
+    schedulerCompute: b<(s: Scheduler, graph: Graph) => number>('int ggml_backend_sched_graph_compute(void *, void *)'),
+    schedulerSplits: b<(s: Scheduler) => number>('int ggml_backend_sched_get_n_splits(void *)'),
+    tensorCopy: b<(from: Tensor, to: Tensor) => void>('void ggml_backend_tensor_copy(void *, void *)'),
     compute: b<(backend: BackendHandle, graph: Graph) => number>('int ggml_backend_graph_compute(void *, void *)'),
     // ggml: tensors and graphs
     init: b<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => GgmlContext>(
@@ -260,6 +282,10 @@ function declare(lib: NativeLibraries) {
     newGraph: b<(c: GgmlContext, size: number, grads: boolean) => Graph>(
       'void *ggml_new_graph_custom(void *, size_t, bool)',
     ),
+    graphNodes: b<(graph: Graph) => number>('int ggml_graph_n_nodes(void *)'),
+    graphNode: b<(graph: Graph, i: number) => Tensor>('void *ggml_graph_node(void *, int)'),
+    /** Name of the operation that a tensor is the result of. */
+    operation: b<(t: Tensor) => string>('const char *ggml_op_desc(void *)'),
     expand: b<(graph: Graph, t: Tensor) => void>('void ggml_build_forward_expand(void *, void *)'),
     setInput: b<(t: Tensor) => void>('void ggml_set_input(void *)'),
     setOutput: b<(t: Tensor) => void>('void ggml_set_output(void *)'),

@@ -1,13 +1,7 @@
 import { TmemError } from '../errors.ts';
-import {
-  type GgmlContext,
-  type GraphAllocator,
-  type Native,
-  type Buffer as NativeBuffer,
-  type Tensor,
-  TYPE,
-} from '../native/library.ts';
+import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
 import type { Layer } from './architectures/types.ts';
+import type { GraphRunner } from './backends.ts';
 import type { LoraState } from './lora-state.ts';
 import type { PackedBatch } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -71,7 +65,7 @@ export class FirstLayer {
     return !top.architecture.attentionProducts.some((part) => trained?.slots.has(`blk.${top.first}.${part}.weight`));
   }
 
-  constructor(top: TopLayers, deltas: Deltas, batch: PackedBatch, allocator: GraphAllocator) {
+  constructor(top: TopLayers, deltas: Deltas, batch: PackedBatch, runner: GraphRunner) {
     const f = top.native;
     this.#f = f;
     const l = top.first;
@@ -103,37 +97,12 @@ export class FirstLayer {
       const trained = deltas.trained?.slots.get(name);
       if (trained) f.expand(tape.graph, f.copy(tape.c, f.mulMat(tape.c, trained.a, x), target.ax!));
     }
-    run(top, tape, allocator);
+    runner.run(tape);
   }
 
   free(): void {
     this.#f.bufferFree(this.#buffer);
     this.#f.free(this.#context);
-  }
-}
-
-/** Allocates the tape's graph, computes it and frees the tape; `before` sets inputs, `after` reads outputs. */
-export function run(
-  top: TopLayers,
-  tape: Tape,
-  allocator: GraphAllocator,
-  around: { before?: () => void; after?: () => void } = {},
-): void {
-  const f = top.native;
-  try {
-    if (!f.allocatorAllocate(allocator, tape.graph)) {
-      throw new TmemError(
-        'missing',
-        'There is not enough memory for the training graph; use a smaller --batch or fewer --layers.',
-      );
-    }
-    around.before?.();
-    const status = f.compute(top.backend, tape.graph);
-    if (status !== 0)
-      throw new TmemError('failed', `The training graph could not be computed (ggml status ${status}).`);
-    around.after?.();
-  } finally {
-    tape.free();
   }
 }
 

@@ -51,7 +51,10 @@ export class CandidateHead implements Head {
     for (const [row, token] of sorted.entries())
       f.tensorGet(tensor, bytes.subarray(row * rowBytes, (row + 1) * rowBytes), token * rowBytes, rowBytes);
     f.tensorSet(weight, bytes, 0, bytes.byteLength);
-    top.transpose({ tensor: weight, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
+    top.withCpuTensor({ type, inputs, outputs: this.V }, (stored) => {
+      f.tensorSet(stored, bytes, 0, bytes.byteLength);
+      top.transpose({ tensor: stored, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
+    });
     this.linear = { weight, transposed };
   }
 

@@ -1,5 +1,5 @@
 /** The inputs of the adapted products, read from a forward pass. */
-import { forward, inputOf, run } from './forward.ts';
+import { forward, inputOf } from './forward.ts';
 import type { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import { Tape } from './tape.ts';
@@ -44,7 +44,7 @@ export function* inputsByGroup(
 ): Generator<Map<string, Rows>> {
   const f = top.native;
   const adapted = new Set(top.adaptedNames().map(inputOf));
-  const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+  const runner = top.backends.newRunner();
   try {
     for (const group of groupSamples(samples, { tokens: MAX_TOKENS })) {
       const found = new Map<string, Rows>();
@@ -55,7 +55,7 @@ export function* inputsByGroup(
         f.setOutput(input);
         f.expand(tape.graph, input);
       }
-      run(top, tape, allocator, {
+      runner.run(tape, {
         after: () => {
           for (const [key, input] of inputs) {
             const all = new Float32Array(f.elements(input));
@@ -73,7 +73,7 @@ export function* inputsByGroup(
       yield found;
     }
   } finally {
-    f.allocatorFree(allocator);
+    runner.free();
   }
 }
 

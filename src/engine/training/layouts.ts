@@ -1,6 +1,7 @@
 /** How the weights of products lie in memory: as in the file, or in a layout that ggml multiplies faster with. */
 import { ggmlTypes } from '../gguf/types.ts';
-import { type BufferType, type Device, extraBufferTypes, type Native, TYPE } from '../native/library.ts';
+import { type BufferType, extraBufferTypes, type Native, TYPE } from '../native/library.ts';
+import type { Backends } from './backends.ts';
 
 export interface Layout {
   readonly type: number;
@@ -17,14 +18,14 @@ export const REARRANGED = new Set(['Q4_0', 'Q4_K', 'IQ4_NL']);
 /** The fastest layout of each product on one device, as llama.cpp chooses it, or Q8_0 where there is none for its type. */
 export class Layouts {
   #f: Native;
-  #device: Device;
+  #backends: Backends;
   #extra: readonly BufferType[];
   #found = new Map<string, BufferType | undefined>();
 
-  constructor(native: Native, device: Device) {
+  constructor(native: Native, backends: Backends) {
     this.#f = native;
-    this.#device = device;
-    this.#extra = extraBufferTypes(native, device);
+    this.#backends = backends;
+    this.#extra = backends.isCpu ? extraBufferTypes(native, backends.device) : [];
   }
 
   /** @param plain the rows of the weight are read, too. */
@@ -32,6 +33,7 @@ export class Layouts {
     const bufferType = plain ? undefined : this.#rearranged(type, inputs, outputs);
     if (bufferType) return { type, bufferType };
     const { name, block } = ggmlTypes.get(type)!;
+    if (!this.#backends.isCpu) return { type: this.#multiplies(undefined, type, inputs, outputs) ? type : TYPE.Q8_0 };
     return { type: block > 1 && !BLOCKED.has(name) ? TYPE.Q8_0 : type };
   }
 
@@ -45,16 +47,15 @@ export class Layouts {
     return this.#found.get(key);
   }
 
-  #multiplies(bufferType: BufferType, type: number, inputs: number, outputs: number): boolean {
+  #multiplies(bufferType: BufferType | undefined, type: number, inputs: number, outputs: number): boolean {
     const f = this.#f;
     const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
     const weight = f.new2(context, type, inputs, outputs);
-    const buffer = f.allocateContextFrom(context, bufferType);
+    const { device, main } = this.#backends;
+    const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, main);
     try {
       // The input is made after the allocation: it would lie in the backend's own memory.
-      return (
-        buffer !== null && f.supports(this.#device, f.mulMat(context, weight, f.new2(context, TYPE.F32, inputs, 1)))
-      );
+      return buffer !== null && f.supports(device, f.mulMat(context, weight, f.new2(context, TYPE.F32, inputs, 1)));
     } finally {
       if (buffer) f.bufferFree(buffer);
       f.free(context);

@@ -1,6 +1,5 @@
 /** Dense products on the backend, and the small factorisations that are done here. Matrices are row-major [rows, columns]. */
 import { type Tensor, TYPE } from '../native/library.ts';
-import { run } from './forward.ts';
 import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -21,9 +20,9 @@ export function compute(
   f.setOutput(out);
   f.expand(tape.graph, out);
   const result = new Float32Array(f.elements(out));
-  const allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+  const runner = top.backends.newRunner();
   try {
-    run(top, tape, allocator, {
+    runner.run(tape, {
       before: () => {
         inputs.forEach(({ data }, i) => {
           f.tensorSet(tensors[i]!, data, 0, data.byteLength);
@@ -32,7 +31,7 @@ export function compute(
       after: () => f.tensorGet(out, result, 0, result.byteLength),
     });
   } finally {
-    f.allocatorFree(allocator);
+    runner.free();
   }
   return result;
 }

@@ -24,7 +24,7 @@ export interface LoraTensors {
   readonly trained: boolean;
 }
 
-const GRAPH_NODES = 16384;
+export const GRAPH_NODES = 16384;
 const GELU = { a: Math.sqrt(2 / Math.PI), b: 0.044715 };
 
 export class Tape {

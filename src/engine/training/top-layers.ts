@@ -5,17 +5,16 @@ import type { GgufTensor } from '../gguf/types.ts';
 import {
   type BackendHandle,
   type BufferType,
-  type Device,
   type GgmlContext,
   loadNative,
   type Native,
   type Buffer as NativeBuffer,
-  setBackendThreads,
   type Tensor,
   TYPE,
 } from '../native/library.ts';
 import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
 import type { Architecture } from './architectures/types.ts';
+import { Backends } from './backends.ts';
 import { Layouts } from './layouts.ts';
 import { type ModelShape, readShape } from './model-shape.ts';
 import type { Linear } from './tape.ts';
@@ -25,6 +24,10 @@ export interface TopLayersOptions {
   readonly layers: number;
   /** Whether the products of their attention are adapted, too. */
   readonly attention?: boolean;
+  /** Train on a GPU, with the CPU for what it lacks. */
+  readonly gpu?: boolean;
+  /** Other backends than these. */
+  readonly backends?: (native: Native) => Backends;
   readonly threads: number;
   /**
    * Type of the transposed copies that gradients pass through. Q8_0 is the fastest (2.3 times BF16 where there is no AVX-512) and the
@@ -67,6 +70,8 @@ function readTensor(modelPath: string, { bytes: size, offset }: GgufTensor): Uin
  */
 export class TopLayers {
   readonly native: Native;
+  readonly backends: Backends;
+  /** Where the weights lie and what is trained belongs. */
   readonly backend: BackendHandle;
   readonly architecture: Architecture;
   readonly shape: ModelShape;
@@ -104,9 +109,8 @@ export class TopLayers {
     this.first = shape.L - options.layers;
     const f = loadNative();
     this.native = f;
-    const device = f.deviceByType(0) as Device;
-    this.backend = f.deviceInit(device, null);
-    setBackendThreads(f, device, this.backend, options.threads);
+    this.backends = options.backends?.(f) ?? Backends.open(f, { threads: options.threads, gpu: options.gpu ?? false });
+    this.backend = this.backends.main;
     const files = new Map(gguf.tensors.map((t) => [t.name, t]));
     this.#file = { path: modelPath, tensors: files };
     this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
@@ -126,7 +130,7 @@ export class TopLayers {
     }
     if (files.has(architecture.ropeFactors)) names.push(architecture.ropeFactors);
     const { backward = 'Q8_0' } = options;
-    const layouts = new Layouts(f, device);
+    const layouts = new Layouts(f, this.backends);
     const contexts = new Map<BufferType | undefined, GgmlContext>();
     const contextIn = (bufferType: BufferType | undefined) => {
       const context = contexts.get(bufferType) ?? f.init({ mem_size: 4 << 20, mem_buffer: null, no_alloc: true });
@@ -205,32 +209,62 @@ export class TopLayers {
     return this.#adapted;
   }
 
-  /** Fills `to` [out, in] from w [in, out]. */
+  /** Fills `to` [out, in] from w [in, out], which lies in the CPU's memory. */
   transpose(w: StoredWeight, { tensor: to, type }: Transposed): void {
     const f = this.native;
     const toRow = f.rowSize(type, w.outputs);
-    this.#byRows(w, (context, x, start, n) => {
-      const target = f.view2(context, to, n, w.inputs, toRow, f.rowSize(type, start));
-      const turned = f.cont(context, f.transpose(context, x));
-      // ggml quantises into a tensor of its own only, which is then copied row by row.
-      return f.copy(context, type === TYPE.Q8_0 ? f.cast(context, turned, type) : turned, target);
-    });
+    this.#onCpu(to, { type, inputs: w.outputs, outputs: w.inputs }, (target) =>
+      this.#byRows(w, (context, x, start, n) => {
+        const part = f.view2(context, target, n, w.inputs, toRow, f.rowSize(type, start));
+        const turned = f.cont(context, f.transpose(context, x));
+        // ggml quantises into a tensor of its own only, which is then copied row by row.
+        return f.copy(context, type === TYPE.Q8_0 ? f.cast(context, turned, type) : turned, part);
+      }),
+    );
   }
 
-  /** Fills `to` from w of another type. */
-  #convert(w: StoredWeight, { tensor: to, type }: StoredWeight): void {
+  /** Fills `to` from w of another type, which lies in the CPU's memory. */
+  #convert(w: StoredWeight, to: StoredWeight): void {
     const f = this.native;
-    const toRow = f.rowSize(type, w.inputs);
-    this.#byRows(w, (context, x, start, n) =>
-      f.copy(context, x, f.view2(context, to, w.inputs, n, toRow, start * toRow)),
+    const toRow = f.rowSize(to.type, w.inputs);
+    this.#onCpu(to.tensor, to, (target) =>
+      this.#byRows(w, (context, x, start, n) =>
+        f.copy(context, x, f.view2(context, target, w.inputs, n, toRow, start * toRow)),
+      ),
     );
+  }
+
+  /** Calls `fill` with `to`, or with one in the CPU's memory that is copied to it. */
+  #onCpu(to: Tensor, size: Omit<StoredWeight, 'tensor'>, fill: (target: Tensor) => void): void {
+    if (this.backends.isCpu) fill(to);
+    else
+      this.withCpuTensor(size, (target) => {
+        fill(target);
+        this.native.tensorCopy(target, to);
+      });
+  }
+
+  /** Calls `use` with a tensor in the CPU's memory. @throws TmemError `missing` when there is too little. */
+  withCpuTensor<T>({ type, inputs, outputs }: Omit<StoredWeight, 'tensor'>, use: (tensor: Tensor) => T): T {
+    const f = this.native;
+    const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
+    const tensor = f.new2(context, type, inputs, outputs);
+    const buffer = f.allocateContext(context, this.backends.cpu);
+    try {
+      if (!buffer) throw new TmemError('missing', 'There is not enough memory to read the trained layers.');
+      return use(tensor);
+    } finally {
+      if (buffer) f.bufferFree(buffer);
+      f.free(context);
+    }
   }
 
   /** Computes what `build` makes of runs of w's rows in F32 [in, n] from `start` on. */
   #byRows(w: StoredWeight, build: (context: GgmlContext, x: Tensor, start: number, n: number) => Tensor): void {
     const f = this.native;
+    const { cpu } = this.backends;
     const context = f.init({ mem_size: 8 << 20, mem_buffer: null, no_alloc: true });
-    const allocator = f.allocatorNew(f.defaultBufferType(this.backend));
+    const allocator = f.allocatorNew(f.defaultBufferType(cpu));
     const rowBytes = f.rowSize(w.type, w.inputs);
     for (let start = 0; start < w.outputs; start += CHUNK_ROWS) {
       const n = Math.min(CHUNK_ROWS, w.outputs - start);
@@ -243,28 +277,20 @@ export class TopLayers {
           'missing',
           'There is not enough memory to prepare training; train fewer layers (--layers).',
         );
-      f.compute(this.backend, graph);
+      f.compute(cpu, graph);
     }
     f.allocatorFree(allocator);
     f.free(context);
   }
 
-  /** Calls `use` with a tensor as the file holds it. */
+  /** Calls `use` with a tensor as the file holds it, in the CPU's memory. */
   withStored<T>(name: string, use: (tensor: Tensor, bytes: Uint8Array) => T): T {
-    const f = this.native;
     const t = this.#file.tensors.get(name)!;
     const bytes = readTensor(this.#file.path, t);
-    const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
-    const tensor = f.new2(context, t.type, t.shape[0]!, t.shape[1] ?? 1);
-    const buffer = f.allocateContext(context, this.backend);
-    try {
-      if (!buffer) throw new TmemError('missing', 'There is not enough memory to read the trained layers.');
-      f.tensorSet(tensor, bytes, 0, bytes.byteLength);
+    return this.withCpuTensor({ type: t.type, inputs: t.shape[0]!, outputs: t.shape[1] ?? 1 }, (tensor) => {
+      this.native.tensorSet(tensor, bytes, 0, bytes.byteLength);
       return use(tensor, bytes);
-    } finally {
-      if (buffer) f.bufferFree(buffer);
-      f.free(context);
-    }
+    });
   }
 
   #load(name: string): void {
@@ -282,7 +308,7 @@ export class TopLayers {
   free(): void {
     for (const buffer of this.#buffers) this.native.bufferFree(buffer);
     for (const context of this.#contexts) this.native.free(context);
-    this.native.backendFree(this.backend);
+    this.backends.free();
   }
 
   #get(name: string): StoredWeight {

@@ -1,7 +1,8 @@
 import { throwIfAborted } from '../errors.ts';
-import { type GgmlContext, type GraphAllocator, type Tensor, TYPE } from '../native/library.ts';
+import { type GgmlContext, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer } from '../types.ts';
-import { type Deltas, FirstLayer, forward, run } from './forward.ts';
+import type { GraphRunner } from './backends.ts';
+import { type Deltas, FirstLayer, forward } from './forward.ts';
 import { CandidateHead } from './head.ts';
 import { LoraState, resizeRows } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
@@ -41,7 +42,7 @@ export class Trainer {
   #top: TopLayers;
   #deltas: Deltas;
   #frozen: LoraState | undefined;
-  #allocator: GraphAllocator;
+  #runner: GraphRunner;
   #optimizerContext: GgmlContext;
   #optimizerBuffer;
   #optimizerParams: Tensor;
@@ -63,7 +64,7 @@ export class Trainer {
     this.state = new LoraState(top, weights, { trained: true });
     this.#frozen = frozen && new LoraState(top, frozen, { trained: false });
     this.#deltas = { trained: this.state, frozen: this.#frozen };
-    this.#allocator = f.allocatorNew(f.defaultBufferType(top.backend));
+    this.#runner = top.backends.newRunner();
     this.#optimizerContext = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
     this.#optimizerParams = f.new1(this.#optimizerContext, TYPE.F32, optimizer.kind === 'sgd' ? 2 : 7);
     for (const name of penalties.keys())
@@ -79,7 +80,7 @@ export class Trainer {
 
   free(): void {
     const f = this.#top.native;
-    f.allocatorFree(this.#allocator);
+    this.#runner.free();
     f.bufferFree(this.#optimizerBuffer);
     f.free(this.#optimizerContext);
     this.state.free();
@@ -95,7 +96,7 @@ export class Trainer {
     const pieces = groupSamples(samples, smallHead ? MAX_SMALL_HEAD_PIECE : MAX_PIECE).map((group) => {
       const batch = new PackedBatch(this.#top, group);
       const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
-      const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#allocator) : undefined;
+      const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#runner) : undefined;
       return { batch, first };
     });
     const weight = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
@@ -139,7 +140,7 @@ export class Trainer {
       if (onLogits) f.setOutput(logits);
       f.expand(tape.graph, logProbs);
       const rows = new Float32Array(batch.A);
-      run(this.#top, tape, this.#allocator, {
+      this.#runner.run(tape, {
         after: () => {
           f.tensorGet(logProbs, rows, 0, rows.byteLength);
           if (!onLogits) return;
@@ -179,7 +180,7 @@ export class Trainer {
       squares.push({ tensor: square, value: new Float32Array(1) });
     }
     const rows = new Float32Array(batch.A);
-    run(top, tape, this.#allocator, {
+    this.#runner.run(tape, {
       after: () => {
         f.tensorGet(logProbs, rows, 0, rows.byteLength);
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
@@ -222,7 +223,7 @@ export class Trainer {
           : f.stepAdamW(tape.c, slot.b, gradient, slot.m!, slot.v!, this.#optimizerParams),
       );
     }
-    run(top, tape, this.#allocator);
+    this.#runner.run(tape);
   }
 }
 
