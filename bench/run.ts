@@ -1,7 +1,7 @@
 /**
  * All benches of speed one after the other, and their figures in one table and one JSON file.
  *   npm run bench -- [--python venv/bin/python] [--peer bench/peer] [--model qwen2.5-coder-1.5b] [--repeats 2] [--out bench-results.json]
- * Without --python and --peer only our side of the comparisons is measured. Nothing else should run on the machine meanwhile. What the
+ * Takes half an hour on two slow cores. Without --python and --peer only our side of the comparisons is measured. Nothing else should run on the machine meanwhile. What the
  * memory keeps is measured by successive-writes.ts, which takes half an hour and is not part of this.
  */
 import { writeFileSync } from 'node:fs';
@@ -42,9 +42,9 @@ const run = <K extends keyof Results>(bench: K, ...args: string[]): Promise<Resu
 };
 const results: Results = {
   write: await run('write', '--repeats', repeats, '--dtypes', dtypes, ...(python ? ['--python', python] : [])),
-  scaling: await run('scaling'),
+  scaling: await run('scaling', '--epochs', '1'),
   breakdown: await run('breakdown'),
-  lookup: await run('lookup', '--repeats', repeats),
+  lookup: await run('lookup', '--repeats', '1'),
   sequences: await run('sequences', '--repeats', repeats),
   generate: await run('generate', '--repeats', repeats, ...(peer ? ['--peer', peer] : [])),
 };

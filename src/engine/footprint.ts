@@ -136,7 +136,7 @@ export function checkFootprint(
   );
   const advice = fitting
     ? `use --layers ${fitting} (${gigabytes(total(fitting))})`
-    : `use a smaller model (one layer of this takes ${gigabytes(total(1))})`;
+    : `use a smaller model or a shorter context (with one layer it takes ${gigabytes(total(1))})`;
   throw new TmemError(
     'missing',
     `Training the last ${training.layers} layers takes about ${gigabytes(needed)} of memory and ${gigabytes(available)} are free; ${advice} or close other programs.`,
