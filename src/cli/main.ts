@@ -5,6 +5,7 @@ import type { Engine } from '../engine/types.ts';
 import { register as chat } from './commands/chat.ts';
 import { register as demo } from './commands/demo.ts';
 import { register as doctor } from './commands/doctor.ts';
+import { register as memory } from './commands/memory.ts';
 import { register as models } from './commands/models.ts';
 import { register as pull } from './commands/pull.ts';
 import { register as run } from './commands/run.ts';
@@ -35,11 +36,15 @@ for (const stream of [process.stdout, process.stderr]) {
 // The ordinary text that A from whitened keys keeps away from belongs to the memory, which `sft` knows nothing of.
 const sftWithAnchors: typeof sft = (program, io) => sft(program, io, { ordinary: ordinarySamples });
 
-process.exitCode = await runProgram([demo, run, chat, sftWithAnchors, pull, models, doctor], process.argv.slice(2), {
-  stdout: process.stdout,
-  stderr: process.stderr,
-  signal: interruption.signal,
-});
+process.exitCode = await runProgram(
+  [demo, run, chat, memory, sftWithAnchors, pull, models, doctor],
+  process.argv.slice(2),
+  {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal: interruption.signal,
+  },
+);
 
 async function ordinarySamples(engine: Engine) {
   const ordinary = await import('../memory/ordinary.ts');

@@ -5,34 +5,18 @@
  *   lock.*           the process that has the session open
  * A crash leaves the state before a change or after it: the weights are on disk before state.json names them.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
 import { writeError, writeFileAtomic } from '../engine/files.ts';
 import { tmemHome } from '../engine/home.ts';
 import type { ModelInfo } from '../engine/types.ts';
-import { getWeights, putWeights } from './store/blobs.ts';
+import { getWeights, putWeights, sweepWeights } from './store/blobs.ts';
 import { acquireLock, type Lock } from './store/lock.ts';
-import { emptyMemory, type MemoryState, turnSchema, type WriteRecord, writeRecordSchema } from './types.ts';
-
-const hashSchema = z.string().regex(/^[0-9a-f]{64}$/);
-const pointSchema = z.strictObject({ weights: hashSchema.nullable(), explicit: z.string() });
-const workingSchema = z.strictObject({ turn: turnSchema, index: z.int().nonnegative() });
-
-const stateSchema = z.strictObject({
-  version: z.literal(1),
-  model: z.strictObject({ name: z.string(), fingerprint: z.string() }),
-  weights: hashSchema.nullable(),
-  explicit: z.string(),
-  /** Turns that no write has taken in yet. */
-  working: z.array(workingSchema),
-  /** Turns seen so far. */
-  turns: z.int().nonnegative(),
-  /** Each write with what was in force before it. */
-  writes: z.array(z.strictObject({ record: writeRecordSchema, before: pointSchema })),
-});
-type StoredState = z.infer<typeof stateSchema>;
+import { readState, type StoredState, stateFile, weightsOf, type workingSchema } from './store/state.ts';
+import { emptyMemory, type MemoryState, type WriteRecord } from './types.ts';
 
 export type WorkingTurn = z.infer<typeof workingSchema>;
 
@@ -90,6 +74,47 @@ export function checkSessionName(name: string): void {
     );
 }
 
+/** What is on disk of a session, without opening it. @throws TmemError `missing` when there is none, or it is damaged. */
+export async function peekSession(name: string, root: string = sessionsFolder()): Promise<StoredState> {
+  checkSessionName(name);
+  const stored = await readState(name, join(root, name));
+  if (!stored)
+    throw new TmemError('missing', `There is no session ${name}; \`tmem memory list\` names those there are.`);
+  return stored;
+}
+
+/**
+ * Begins a session that remembers what another one does; from then on they go their own ways.
+ * @throws TmemError `usage` when the new one is there already, `missing` for an unknown one, `failed` when it cannot be written.
+ */
+export async function branchSession(from: string, to: string, root: string = sessionsFolder()): Promise<void> {
+  checkSessionName(to);
+  const source = await Session.open(from, (await peekSession(from, root)).model, root);
+  const folder = join(root, to);
+  try {
+    // Taking the folder is the first thing that is done: of two branches of one name one fails.
+    await mkdir(folder);
+    await cp(join(source.folder, 'weights'), join(folder, 'weights'), { recursive: true }).catch((error) => {
+      if (error.code !== 'ENOENT') throw error; // it has written nothing yet
+    });
+    await copyFile(stateFile(source.folder), stateFile(folder));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
+      throw new TmemError('usage', `There is a session ${to} already; choose another name.`);
+    await rm(folder, { recursive: true, force: true });
+    throw writeError(folder, error);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Names of the sessions on disk, in order. */
+export async function sessionNames(root: string = sessionsFolder()): Promise<string[]> {
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
+  const found = entries.filter((e) => e.isDirectory() && existsSync(stateFile(join(root, e.name))));
+  return found.map((e) => e.name).sort();
+}
+
 export class Session implements Keeper {
   readonly name: string;
   readonly folder: string;
@@ -128,7 +153,7 @@ export class Session implements Keeper {
         `Session ${name} is in use by process ${lock.pid} on ${lock.host}; close it there, or remove ${join(folder, lock.file)} if that is not tmem.`,
       );
     try {
-      const stored = await readState(name, folder, model);
+      const stored = await stateFor(name, folder, model);
       return new Session(name, folder, lock, stored, await load(stored, folder));
     } catch (error) {
       await lock.release();
@@ -170,7 +195,41 @@ export class Session implements Keeper {
     const snapshot = await load(next, this.folder);
     await this.#replace(next);
     this.#snapshot = snapshot;
+    await sweepWeights(this.#weights, weightsOf(next));
     return last.record;
+  }
+
+  /** The state before each write, and the present one. */
+  async history(): Promise<MemoryState[]> {
+    const points = [...this.#stored.writes.map((w) => w.before), this.#stored];
+    return Promise.all(
+      points.map(async ({ weights, explicit }, i) => ({
+        ...emptyMemory(this.#stored.model.fingerprint),
+        writes: this.#stored.writes.slice(0, i).map((w) => w.record),
+        explicit,
+        weights: weights === null ? null : await getWeights(this.#weights, weights),
+      })),
+    );
+  }
+
+  /**
+   * Puts another history in the place of the session's: the state before each write, and the last one. What the old one alone needed is
+   * removed from the disk.
+   * @throws TmemError `failed` when it cannot be written; the session on disk is then as before.
+   */
+  async rewrite(history: readonly MemoryState[], working: readonly WorkingTurn[]): Promise<void> {
+    const points: StoredState['writes'][number]['before'][] = [];
+    for (const { weights, explicit } of history)
+      points.push({ weights: weights && (await putWeights(this.#weights, weights)), explicit });
+    const last = history.at(-1)!;
+    await this.#replace({
+      ...this.#stored,
+      ...points.at(-1)!,
+      working: [...working],
+      writes: last.writes.map((record, i) => ({ record, before: points[i]! })),
+    });
+    this.#snapshot = { ...this.#snapshot, state: last, working };
+    await sweepWeights(this.#weights, weightsOf(this.#stored));
   }
 
   async close(): Promise<void> {
@@ -183,7 +242,7 @@ export class Session implements Keeper {
 
   async #replace(next: StoredState): Promise<void> {
     const bytes = Buffer.from(`${JSON.stringify(next, null, 1)}\n`);
-    await writeFileAtomic(join(this.folder, 'state.json'), (write) => write(bytes));
+    await writeFileAtomic(stateFile(this.folder), (write) => write(bytes));
     this.#stored = next;
   }
 }
@@ -198,29 +257,16 @@ async function load(stored: StoredState, folder: string): Promise<Snapshot> {
   return { state, working: stored.working, turns: stored.turns };
 }
 
-async function readState(
+/** What a session of this model begins with, or went on to. */
+async function stateFor(
   name: string,
   folder: string,
   model: Pick<ModelInfo, 'name' | 'fingerprint'>,
 ): Promise<StoredState> {
-  const path = join(folder, 'state.json');
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
-      throw new TmemError('missing', `Session ${name} cannot be read (${(cause as Error).message}).`, { cause });
-    const { name: modelName, fingerprint } = model;
+  const stored = await readState(name, folder);
+  if (!stored) {
     const fresh = { weights: null, explicit: '', working: [], turns: 0, writes: [] };
-    return { version: 1, model: { name: modelName, fingerprint }, ...fresh };
-  }
-  let stored: StoredState;
-  try {
-    stored = stateSchema.parse(JSON.parse(text));
-  } catch (cause) {
-    throw new TmemError('missing', `Session ${name} is damaged: ${path} is not a session file; restore or remove it.`, {
-      cause,
-    });
+    return { version: 1, model: { name: model.name, fingerprint: model.fingerprint }, ...fresh };
   }
   if (stored.model.fingerprint !== model.fingerprint)
     throw new TmemError(

@@ -42,8 +42,9 @@ export const writeRecordSchema = z.strictObject({
   /** ISO time of the write. */
   time: z.string(),
   pairs: z.array(pairSchema),
-  /** Name of the recipe. */
+  /** Name of the recipe, and how many last layers it trained. */
   recipe: z.string(),
+  layers: z.int().positive().optional(),
   verdict: z.enum(['committed', 'refused', 'empty']),
   /** Why it was refused. */
   reason: z.string().optional(),

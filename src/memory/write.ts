@@ -47,6 +47,7 @@ export async function writePairs(
       time: new Date().toISOString(),
       pairs,
       recipe: recipe.name,
+      layers: recipe.layers,
       verdict,
       ...(reason === undefined ? {} : { reason }),
       loss,
@@ -58,7 +59,7 @@ export async function writePairs(
   };
   if (pairs.length === 0) return finish(state.weights, 'empty', 0);
 
-  const earlier = standing(state, pairs);
+  const earlier = standingPairs(state.writes, pairs);
   const candidates = spreadOver(earlier, recipe.replay * REPLAY_CANDIDATES, state.writes.length);
   const prompts = rotate(ORDINARY, recipe.anchors, state.writes.length).map((o) => o.instruction);
   const anchors = prompts.length > 0 ? await ownAnswers(engine, prompts, signal) : [];
@@ -206,13 +207,13 @@ async function quiz(
   return results.filter(Boolean).length;
 }
 
-/** Earlier pairs that still hold: of several answers to one question the last, and none to what the new pairs answer again. */
-function standing(state: MemoryState, pairs: readonly Pair[]): Pair[] {
+/** Pairs of committed writes that still hold: of several answers to one question the last, and none to what `newer` answer again. */
+export function standingPairs(writes: readonly WriteRecord[], newer: readonly Pair[] = []): Pair[] {
   const byQuestion = new Map<string, Pair>();
-  for (const write of state.writes)
+  for (const write of writes)
     if (write.verdict === 'committed')
       for (const pair of write.pairs) byQuestion.set(normalise(pair.instruction), pair);
-  for (const pair of pairs) byQuestion.delete(normalise(pair.instruction));
+  for (const pair of newer) byQuestion.delete(normalise(pair.instruction));
   return [...byQuestion.values()];
 }
 

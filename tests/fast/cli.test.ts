@@ -161,7 +161,7 @@ describe('tmem', () => {
   it('has the commands of the contract', async () => {
     const { code, out } = await collect(tmem(['--help']));
     assert.equal(code, 0);
-    for (const name of ['pull', 'models', 'sft', 'run', 'demo', 'chat', 'doctor']) {
+    for (const name of ['pull', 'models', 'sft', 'run', 'demo', 'chat', 'memory', 'doctor']) {
       assert.match(out, new RegExp(`^ {2}${name}\\b`, 'm'));
     }
   });

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { type ListedModel, listModels } from '../../engine/models/store.ts';
 import type { CliIo } from '../io.ts';
+import { table } from '../table.ts';
 
 /** `tmem models`: what the catalogue offers and what is here. */
 export function register(program: Command, io: CliIo): void {
@@ -9,11 +10,11 @@ export function register(program: Command, io: CliIo): void {
     .description('list the models that can be pulled and those that are here')
     .action(async () => {
       const models = await listModels();
-      io.result({ models }, () => table(models));
+      io.result({ models }, () => describe(models));
     });
 }
 
-function table(models: readonly ListedModel[]): string {
+function describe(models: readonly ListedModel[]): string {
   const rows = models.map(({ name, file, bytes, licence, present }) => [
     name,
     // The name of a cached file already says it.
@@ -22,14 +23,5 @@ function table(models: readonly ListedModel[]): string {
     licence ?? '',
     present ? 'here' : '',
   ]);
-  const all = [['NAME', 'MODEL', 'SIZE', 'LICENCE', ''], ...rows];
-  const widths = all[0]!.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
-  return all
-    .map((row) =>
-      row
-        .map((cell, column) => (column === 2 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return table([['NAME', 'MODEL', 'SIZE', 'LICENCE', ''], ...rows], [2]);
 }

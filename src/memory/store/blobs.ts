@@ -4,7 +4,7 @@
  * 4, then per tensor A [R, in] and B [out, R] as float32.
  */
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { TmemError } from '../../engine/errors.ts';
@@ -59,6 +59,12 @@ export async function putWeights(folder: string, weights: FastWeights): Promise<
   const present = await stat(path).catch(() => null);
   if (present?.size !== bytes.length) await writeFileAtomic(path, (write) => write(bytes));
   return hash;
+}
+
+/** Removes all weights but those to keep. */
+export async function sweepWeights(folder: string, keep: ReadonlySet<string>): Promise<void> {
+  for (const file of await readdir(folder).catch(() => []))
+    if (file.endsWith('.fw') && !keep.has(file.slice(0, -3))) await rm(join(folder, file), { force: true });
 }
 
 /** @throws TmemError `missing` when the file is not there or is not what its address says. */

@@ -1,0 +1,235 @@
+/** `tmem memory`: what sessions remember, what was written, and how it is taken back. */
+import type { Command } from 'commander';
+import { TmemError } from '../../engine/errors.ts';
+import type { Pair } from '../../memory/types.ts';
+import { type CliIo, DEFAULT_MODEL } from '../io.ts';
+import {
+  committed,
+  type ForgetOptions,
+  forget,
+  type ModelOption,
+  pairLine,
+  recallNow,
+  verify,
+} from '../memory-again.ts';
+import { shorten, table } from '../table.ts';
+
+export function register(program: Command, io: CliIo): void {
+  const memory = program.command('memory').description('see, undo, forget, check and export what sessions remember');
+  const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
+  memory
+    .command('list')
+    .description('the sessions on this machine')
+    .action(() => list(io));
+  memory
+    .command('log')
+    .argument('<session>')
+    .description('its writes, oldest first')
+    .action((session: string) => log(io, session));
+  memory
+    .command('show')
+    .argument('<session>')
+    .description('what it has learned, with the source of each pair, and its notes')
+    .option('--recall', 'ask the model each question now', false)
+    .option(...model)
+    .action((session: string, options: ShowOptions) => show(io, session, options));
+  memory
+    .command('undo')
+    .argument('<session>')
+    .description('take back the last write')
+    .action((session: string) => undo(io, session));
+  memory
+    .command('branch')
+    .argument('<session>')
+    .argument('<name>')
+    .description('begin another session that remembers the same')
+    .action((session: string, name: string) => branch(io, session, name));
+  memory
+    .command('diff')
+    .argument('<session>')
+    .argument('<other>')
+    .description('what one session holds and the other does not')
+    .action((session: string, other: string) => diff(io, session, other));
+  memory
+    .command('forget')
+    .argument('<session>')
+    .argument('<query>', 'id of a pair, or words that it holds')
+    .description('make the weights again without some pairs, and remove these from the ledger and the notes')
+    .option('--dry-run', 'only say what would be forgotten', false)
+    .option('--yes', 'forget several pairs without being asked again', false)
+    .option(...model)
+    .action((session: string, query: string, options: ForgetOptions) => forget(io, session, query, options));
+  memory
+    .command('verify')
+    .argument('<session>')
+    .description('make the weights again from the ledger and compare them with the stored ones')
+    .option(...model)
+    .action((session: string, options: ModelOption) => verify(io, session, options));
+  memory
+    .command('export')
+    .argument('<session>')
+    .description('write the memory as a GGUF LoRA, a PEFT folder and a JSONL ledger')
+    .requiredOption('--out <dir>', 'folder for adapter.gguf, peft and ledger.jsonl')
+    .option(...model)
+    .action((session: string, options: ExportOptions) => exportSession(io, session, options));
+}
+
+interface ShowOptions extends ModelOption {
+  readonly recall: boolean;
+}
+interface ExportOptions extends ModelOption {
+  readonly out: string;
+}
+
+async function list(io: CliIo): Promise<void> {
+  const { peekSession, sessionNames } = await import('../../memory/session.ts');
+  const sessions = await Promise.all(
+    (await sessionNames()).map(async (name) => {
+      const { model, writes, working } = await peekSession(name);
+      const done = committed(writes.map((w) => w.record));
+      return {
+        name,
+        model: model.name,
+        writes: done.length,
+        pairs: done.reduce((n, w) => n + w.pairs.length, 0),
+        unwrittenTurns: working.length,
+        lastWrite: done.at(-1)?.time ?? null,
+      };
+    }),
+  );
+  io.result({ sessions }, () =>
+    sessions.length === 0
+      ? 'No session is on this machine; `tmem chat --session NAME` begins one.'
+      : table(
+          [
+            ['SESSION', 'MODEL', 'WRITES', 'PAIRS', 'LAST WRITE'],
+            ...sessions.map((s) => [s.name, s.model, String(s.writes), String(s.pairs), s.lastWrite ?? '']),
+          ],
+          [2, 3],
+        ),
+  );
+}
+
+async function log(io: CliIo, session: string): Promise<void> {
+  const { peekSession } = await import('../../memory/session.ts');
+  const { writes } = await peekSession(session);
+  const records = writes.map((w) => w.record);
+  io.result({ session, writes: records }, () =>
+    records.length === 0
+      ? `Session ${session} has no writes yet.`
+      : table(
+          [
+            ['', 'TIME', 'VERDICT', 'PAIRS', 'RECALLED', 'LOSS', 'SECONDS', 'RECIPE', ''],
+            ...records.map((r, i) => [
+              String(i + 1),
+              r.time.slice(0, 19).replace('T', ' '),
+              r.verdict,
+              String(r.pairs.length),
+              String(r.recalled),
+              r.loss.length > 0 ? `${r.loss[0]!.toFixed(2)} to ${r.loss.at(-1)!.toFixed(2)}` : '',
+              (r.ms / 1000).toFixed(0),
+              r.recipe,
+              r.reason ?? '',
+            ]),
+          ],
+          [0, 3, 4, 6],
+        ),
+  );
+}
+
+async function show(io: CliIo, session: string, { recall, model }: ShowOptions): Promise<void> {
+  const { peekSession } = await import('../../memory/session.ts');
+  const { standingPairs } = await import('../../memory/write.ts');
+  const stored = await peekSession(session);
+  const records = stored.writes.map((w) => w.record);
+  const standing = new Set(standingPairs(records));
+  const pairs = records.flatMap((record, write) =>
+    record.verdict === 'committed'
+      ? record.pairs.map((pair) => ({ ...pair, write: write + 1, standing: standing.has(pair) }))
+      : [],
+  );
+  const answers = recall ? await recallNow(io, session, pairs, model) : undefined;
+  const shown = pairs.map((pair, i) => ({ ...pair, ...answers?.[i] }));
+  const { explicit, working } = stored;
+  io.result({ session, model: stored.model.name, pairs: shown, explicit, working }, () => {
+    const lines = shown.map((p) => {
+      const mark = p.recalled === undefined ? '' : p.recalled ? '+ ' : '- ';
+      const state = p.standing ? '' : ' (replaced since)';
+      const given = p.answer === undefined || p.recalled ? '' : `\n    now: ${shorten(p.answer, 100)}`;
+      return `${mark}${pairLine(p)}${state}\n    turn ${p.turn}${p.time ? `, ${p.time}` : ''}: "${shorten(p.source, 100)}"${given}`;
+    });
+    const right = shown.filter((p) => p.recalled).length;
+    return [
+      ...(lines.length > 0 ? lines : ['Nothing is in the weights yet.']),
+      ...(answers ? [`${right} of ${shown.length} are recalled now.`] : []),
+      ...(explicit ? [`Notes: ${explicit}`] : []),
+      ...(working.length > 0 ? [`${working.length} turns are not written yet.`] : []),
+    ].join('\n');
+  });
+}
+
+async function undo(io: CliIo, session: string): Promise<void> {
+  const { peekSession, Session } = await import('../../memory/session.ts');
+  const keeper = await Session.open(session, (await peekSession(session)).model);
+  const record = await keeper.undo().finally(() => keeper.close());
+  if (!record) throw new TmemError('usage', `Session ${session} has no write to take back.`);
+  io.result(
+    { session, undone: record },
+    () => `Taken back: the write of ${record.time} with ${record.pairs.length} pairs.`,
+  );
+}
+
+async function branch(io: CliIo, session: string, name: string): Promise<void> {
+  const { branchSession } = await import('../../memory/session.ts');
+  await branchSession(session, name);
+  io.result({ session, branch: name }, () => `Session ${name} remembers what ${session} does.`);
+}
+
+async function diff(io: CliIo, session: string, other: string): Promise<void> {
+  const { peekSession } = await import('../../memory/session.ts');
+  const { standingPairs } = await import('../../memory/write.ts');
+  const [one, two] = await Promise.all(
+    [session, other].map(async (name) => standingPairs((await peekSession(name)).writes.map((w) => w.record))),
+  );
+  const key = (pair: Pair) => `${pair.instruction}\n${pair.output}`;
+  const without = (pairs: readonly Pair[], others: readonly Pair[]) => {
+    const keys = new Set(others.map(key));
+    return pairs.filter((pair) => !keys.has(key(pair)));
+  };
+  const [onlyOne, onlyTwo] = [without(one!, two!), without(two!, one!)];
+  const lines = (sign: string, pairs: readonly Pair[]) => pairs.map((p) => `${sign} ${pairLine(p)}`);
+  io.result({ [session]: onlyOne, [other]: onlyTwo, same: one!.length - onlyOne.length }, () =>
+    [...lines('-', onlyOne), ...lines('+', onlyTwo), `${one!.length - onlyOne.length} pairs are the same.`].join('\n'),
+  );
+}
+
+async function exportSession(io: CliIo, session: string, { out, model }: ExportOptions): Promise<void> {
+  const { mkdir } = await import('node:fs/promises');
+  const path = await import('node:path');
+  const { writeAdapterGguf } = await import('../../engine/adapter/gguf.ts');
+  const { peftBase, writePeft } = await import('../../engine/adapter/peft.ts');
+  const { writeError, writeFileAtomic } = await import('../../engine/files.ts');
+  const { readGguf } = await import('../../engine/gguf/reader.ts');
+  const { resolveModel } = await import('../../engine/models/store.ts');
+  const { peekSession, Session } = await import('../../memory/session.ts');
+  const { name } = (await peekSession(session)).model;
+  const base = await resolveModel(model ?? (process.env.TMEM_MODEL || DEFAULT_MODEL), { offline: true });
+  const gguf = readGguf(base.path);
+  const { fingerprint } = gguf;
+  const keeper = await Session.open(session, { name: base.path, fingerprint });
+  const { state } = keeper.snapshot;
+  await keeper.close();
+  if (!state.weights) throw new TmemError('usage', `Session ${session} has nothing in its weights yet.`);
+  const pairs = committed(state.writes).flatMap((w) => w.pairs);
+  const at = (file: string) => path.join(path.resolve(out), file);
+  await mkdir(out, { recursive: true }).catch((error) => {
+    throw writeError(out, error);
+  });
+  const architecture = String(gguf.metadata.get('general.architecture'));
+  await writeAdapterGguf(at('adapter.gguf'), state.weights, { architecture, fingerprint });
+  await writePeft(at('peft'), state.weights, peftBase(gguf, name));
+  const lines = pairs.map((pair) => `${JSON.stringify(pair)}\n`);
+  await writeFileAtomic(at('ledger.jsonl'), (write) => write(Buffer.from(lines.join(''))));
+  const files = { gguf: at('adapter.gguf'), peft: at('peft'), ledger: at('ledger.jsonl') };
+  io.result({ session, pairs: pairs.length, files }, () => `${pairs.length} pairs\n${Object.values(files).join('\n')}`);
+}

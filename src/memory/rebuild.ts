@@ -1,0 +1,59 @@
+/** The weights are a view of the ledger: they can be made again from it, also without some of its pairs. */
+import { TmemError, throwIfAborted } from '../engine/errors.ts';
+import type { Engine } from '../engine/types.ts';
+import { getRecipe } from './recipe.ts';
+import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
+import { writePairs } from './write.ts';
+
+export interface RebuildOptions {
+  /** Writes before this one are kept as they are. Default 0. */
+  readonly from?: number;
+  /** Whether a pair stays. Default all do. */
+  readonly keeps?: (pair: Pair) => boolean;
+  /** The explicit memory without what goes with the pairs. Default unchanged. */
+  readonly scrub?: (explicit: string) => string;
+  readonly signal?: AbortSignal | undefined;
+  readonly onWrite?: (index: number, record: WriteRecord) => void;
+  readonly onEvent?: (event: WriteEvent) => void;
+}
+
+/**
+ * Writes the committed writes of a history again, one on top of the other. Refused and empty ones did not change the weights and are not
+ * tried again. Afterwards the engine has the last state's weights in force.
+ * @param history the state before each write, and the last one
+ * @returns the same of the new history
+ * @throws TmemError `refused` when the gate does not let a write pass that it did let pass; `aborted` when the signal fires
+ */
+export async function rebuild(
+  engine: Engine,
+  history: readonly MemoryState[],
+  { from = 0, keeps = () => true, scrub = (text) => text, signal, onWrite, onEvent = () => {} }: RebuildOptions = {},
+): Promise<MemoryState[]> {
+  const records = history.at(-1)!.writes;
+  const states = history.slice(0, from + 1);
+  let state = { ...history[from]!, explicit: scrub(history[from]!.explicit) };
+  states[from] = state;
+  await engine.setFastWeights(state.weights);
+  for (let i = from; i < records.length; i++) {
+    throwIfAborted(signal);
+    const before = records[i]!;
+    const pairs = before.pairs.filter(keeps);
+    let record: WriteRecord = { ...before, pairs };
+    let { weights } = state;
+    if (before.verdict === 'committed') {
+      const recipe = getRecipe(before.recipe, { layers: before.layers });
+      const written = await writePairs(engine, state, pairs, recipe, { ...(signal && { signal }), onEvent });
+      if (written.record.verdict === 'refused')
+        throw new TmemError(
+          'refused',
+          `Write ${i + 1} does not pass the gate when it is written again (${written.record.reason}); nothing was changed.`,
+        );
+      record = { ...written.record, id: before.id, time: before.time };
+      weights = written.state.weights;
+    }
+    state = { ...state, weights, writes: [...state.writes, record], explicit: scrub(history[i + 1]!.explicit) };
+    states.push(state);
+    onWrite?.(i, record);
+  }
+  return states;
+}

@@ -1,0 +1,255 @@
+/** `tmem memory` on a session of three writes: seeing, undoing, forgetting, checking and exporting it. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Command } from 'commander';
+import { register } from '../../src/cli/commands/memory.ts';
+import type { CliIo } from '../../src/cli/io.ts';
+import { ScriptedEngine } from '../../src/engine/scripted.ts';
+import { findPairs, withoutPairs } from '../../src/memory/forget.ts';
+import { getRecipe } from '../../src/memory/recipe.ts';
+import { Session } from '../../src/memory/session.ts';
+import type { Pair } from '../../src/memory/types.ts';
+import { writePairs } from '../../src/memory/write.ts';
+import { lastMessage } from '../support/scripted.ts';
+
+function fact(subject: string, value = `${subject}ish`): Pair {
+  const output = `The ${subject} is ${value}.`;
+  const instruction = `What is the ${subject}?`;
+  return {
+    id: `id-${subject}-${value}`,
+    instruction,
+    output,
+    source: output,
+    turn: 1,
+    time: '2025-03-08',
+    origin: 'user',
+  };
+}
+
+const WRITES = [
+  [fact('sky'), fact('door')],
+  [fact('dog'), fact('sea')],
+  [fact('sky', 'grey'), fact('sun')],
+];
+
+/** It answers what it was trained on most recently, if its Delta says so. */
+function learner(refusing: { on: boolean } = { on: false }): ScriptedEngine {
+  const engine: ScriptedEngine = new ScriptedEngine({
+    reply: (request, weights) => {
+      const question = lastMessage(request);
+      if (!weights) return `on: ${question}`;
+      if (refusing.on) return 'spoilt';
+      const samples = engine.calls.flatMap((call) =>
+        call.type === 'train' ? call.request.samples.slice(0, call.request.stop!.samples) : [],
+      );
+      const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
+      return trained ? trained.answer.replace(/ <\|end\|>$/, '') : `on: ${question}`;
+    },
+  });
+  // Weights that depend on what they were trained on.
+  const { train } = engine;
+  engine.train = async (request, onEvent) => {
+    const result = await train.call(engine, request, onEvent);
+    const mark = request.samples.reduce((n, sample) => (n * 31 + sample.answer.length) % 1000, 7);
+    const tensors = result.weights.tensors.map((w) => ({ ...w, b: w.b.map((x) => x + mark) }));
+    return { ...result, weights: { ...result.weights, tensors } };
+  };
+  return engine;
+}
+
+/** A home with a session `s` of three writes. */
+async function setUp(t: TestContext, engine = learner()) {
+  const root = mkdtempSync(join(tmpdir(), 'tmem-memory-'));
+  const home = process.env.TMEM_HOME;
+  process.env.TMEM_HOME = root;
+  t.after(() => {
+    if (home === undefined) delete process.env.TMEM_HOME;
+    else process.env.TMEM_HOME = home;
+    rmSync(root, { recursive: true });
+  });
+  const session = await Session.open('s', engine.model);
+  for (const [i, pairs] of WRITES.entries()) {
+    const { state } = await writePairs(engine, session.snapshot.state, pairs, getRecipe('default', { layers: 1 }));
+    const explicit = `${session.snapshot.state.explicit} ${pairs.map((p) => p.output).join(' ')}`.trim();
+    const working = [{ turn: { role: 'user' as const, content: 'So the dog is dogish. Bye.' }, index: 6 }];
+    await session.commit({ state: { ...state, explicit }, working, turns: 2 * (i + 1) });
+  }
+  const final = session.snapshot;
+  await session.close();
+  const results: { value: Record<string, never>; text: string }[] = [];
+  const io: CliIo = {
+    json: false,
+    verbose: false,
+    out: () => {},
+    note: () => {},
+    result: (value, human) => void results.push({ value: JSON.parse(JSON.stringify(value)), text: human() }),
+    progress: () => ({ update: () => {}, done: () => {} }),
+    signal: new AbortController().signal,
+    openEngine: async () => engine,
+  };
+  const memory = async (...args: string[]) => {
+    const program = new Command('tmem').exitOverride().configureOutput({ writeErr: () => {} });
+    register(program, io);
+    await program.parseAsync(['memory', ...args], { from: 'user' });
+    return results.at(-1)!;
+  };
+  const stored = async () => {
+    const again = await Session.open('s', engine.model);
+    const { snapshot } = again;
+    await again.close();
+    return snapshot;
+  };
+  const blobs = () => readdirSync(join(root, 'sessions', 's', 'weights')).sort();
+  const onDisk = () => readFileSync(join(root, 'sessions', 's', 'state.json'), 'utf8');
+  return { engine, memory, stored, final, blobs, onDisk, root };
+}
+
+test('list, log and show tell what there is', async (t) => {
+  const { memory, stored } = await setUp(t);
+  const { value: listed, text } = await memory('list');
+  assert.deepEqual(listed.sessions, [
+    {
+      name: 's',
+      model: 'scripted',
+      writes: 3,
+      pairs: 6,
+      unwrittenTurns: 1,
+      lastWrite: (await stored()).state.writes[2]!.time,
+    },
+  ]);
+  assert.match(text, /^SESSION {2}MODEL/);
+  assert.match((await memory('log', 's')).text, /3 {2}\S+ \S+ {2}committed +2 +2 {2}2\.00 to/);
+  const shown = await memory('show', 's', '--recall');
+  assert.match(shown.text, /\+ id-sky-g {2}What is the sky\? {2}-> {2}The sky is grey\./);
+  assert.match(
+    shown.text,
+    /- id-sky-s .*The sky is skyish\. \(replaced since\)\n.*turn 1, 2025-03-08.*\n {4}now: The sky is grey\./,
+  );
+  assert.match(shown.text, /5 of 6 are recalled now/);
+  assert.match(shown.text, /1 turns are not written yet/);
+  await assert.rejects(memory('show', 'none'), { code: 'missing', message: /no session none/ });
+});
+
+test('undo takes back the last write and its weights leave the disk', async (t) => {
+  const { memory, stored, blobs } = await setUp(t);
+  assert.equal(blobs().length, 3);
+  assert.match((await memory('undo', 's')).text, /Taken back: .* 2 pairs/);
+  assert.equal((await stored()).state.writes.length, 2);
+  assert.equal(blobs().length, 2);
+  await memory('undo', 's');
+  await memory('undo', 's');
+  assert.deepEqual([(await stored()).state.weights, blobs()], [null, []]);
+  await assert.rejects(memory('undo', 's'), { code: 'usage', message: /no write/ });
+});
+
+test('a branch remembers the same and goes its own way; diff says how they differ', async (t) => {
+  const { memory, stored, engine } = await setUp(t);
+  await memory('branch', 's', 'other');
+  await assert.rejects(memory('branch', 's', 'other'), { code: 'usage', message: /other already/ });
+  await assert.rejects(memory('branch', 'none', 'x'), { code: 'missing' });
+  await assert.rejects(memory('branch', 's', '../x'), { code: 'usage' });
+  const branch = await Session.open('other', engine.model);
+  assert.deepEqual(branch.snapshot, await stored());
+  await branch.close();
+  await memory('undo', 'other');
+  assert.equal((await stored()).state.writes.length, 3);
+  const { text } = await memory('diff', 's', 'other');
+  assert.match(text, /^- id-sky-g .*\n- id-sun-s .*\n\+ id-sky-s .*\n3 pairs are the same\.$/);
+});
+
+test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk; the rest is as if it had never been', async (t) => {
+  const { memory, stored, engine, blobs, onDisk } = await setUp(t);
+  const before = await stored();
+  const blobsBefore = blobs();
+  const dry = await memory('forget', 's', 'dog', '--dry-run');
+  assert.match(dry.text, /Would be forgotten:\n {2}id-dog-d.*\n2 of 3 writes are made again/);
+  assert.deepEqual(await stored(), before);
+  engine.calls.length = 0;
+  const { value } = await memory('forget', 's', 'dog');
+  assert.deepEqual([value.pairsLeft, value.writesAgain], [5, 2]);
+  const trained = engine.calls.flatMap((c) => (c.type === 'train' ? [c.request] : []));
+  assert.equal(trained.length, 2, 'the first write is kept as it was');
+  assert.ok(!JSON.stringify(trained.map((r) => [r.samples, r.replay, r.still])).includes('dog'));
+  const after = await stored();
+  assert.deepEqual(after.state.writes[0], before.state.writes[0]);
+  assert.deepEqual(
+    after.state.writes.map((w) => [w.id, w.time, w.layers]),
+    before.state.writes.map((w) => [w.id, w.time, 1]),
+  );
+  assert.deepEqual(after.state.writes[1]!.pairs, [fact('sea')]);
+  assert.equal(after.state.explicit, before.state.explicit.replace('The dog is dogish. ', ''));
+  assert.deepEqual(after.working, [{ turn: { role: 'user', content: 'Bye.' }, index: 6 }]);
+  assert.ok(!onDisk().includes('dog'));
+  assert.equal(blobs().length, 3);
+  assert.equal(blobs().filter((b) => blobsBefore.includes(b)).length, 1);
+});
+
+test('forgetting several needs a yes, and none of nothing', async (t) => {
+  const { memory, stored } = await setUp(t);
+  const before = await stored();
+  await assert.rejects(memory('forget', 's', 'sky'), { code: 'usage', message: /names 2 pairs/ });
+  await assert.rejects(memory('forget', 's', 'moon'), { code: 'usage', message: /No pair/ });
+  assert.deepEqual(await stored(), before);
+  assert.equal((await memory('forget', 's', 'sky', '--yes')).value.pairsLeft, 4);
+  await memory('forget', 's', 'id-sea-s');
+  assert.deepEqual(
+    (await stored()).state.writes.map((w) => w.pairs.map((p) => p.id)),
+    [['id-door-doorish'], ['id-dog-dogish'], ['id-sun-sunish']],
+  );
+  await memory('forget', 's', 'sun');
+  assert.deepEqual((await stored()).state.writes[2]!.verdict, 'empty');
+});
+
+test('nothing changes when a write does not pass the gate a second time', async (t) => {
+  const refusing = { on: false };
+  const { memory, stored } = await setUp(t, learner(refusing));
+  const before = await stored();
+  refusing.on = true;
+  await assert.rejects(memory('forget', 's', 'dog'), { code: 'refused', message: /Write 2 .* nothing was changed/ });
+  assert.deepEqual(await stored(), before);
+});
+
+test('verify makes all writes again and says where the bits differ', async (t) => {
+  const { memory, engine, stored } = await setUp(t);
+  const before = await stored();
+  const { value, text } = await memory('verify', 's');
+  assert.equal(value.same, true);
+  assert.match(text, /3 {2}committed {2}the same bits\nThe weights are what the ledger says/);
+  assert.deepEqual(await stored(), before);
+  const { train } = engine;
+  engine.train = async (...args) => {
+    const result = await train.apply(engine, args);
+    const tensors = result.weights.tensors.map((w) => ({ ...w, b: w.b.map((x) => x * 1.5) }));
+    return { ...result, weights: { ...result.weights, tensors } };
+  };
+  await assert.rejects(memory('verify', 's'), { code: 'failed', message: /not made again bit by bit/ });
+});
+
+test('pairs are found by id, by its beginning, or by all of the words', () => {
+  const writes = WRITES.map((pairs, i) => ({
+    ...{ id: `w${i}`, time: '', recipe: 'default', verdict: 'committed' as const, loss: [], recalled: 2, ms: 1 },
+    pairs,
+  }));
+  const ids = (query: string) => findPairs(writes, query).map(({ pair, write }) => `${write} ${pair.id}`);
+  assert.deepEqual(ids('id-sky-grey'), ['2 id-sky-grey']);
+  assert.deepEqual(ids('id-sky-'), ['0 id-sky-skyish', '2 id-sky-grey']);
+  assert.deepEqual(ids('GREY sky?'), ['2 id-sky-grey']);
+  assert.deepEqual(ids('sk'), []);
+  assert.deepEqual(ids('  ?'), []);
+});
+
+test('text loses the sentences that tell a pair, and nothing else', () => {
+  const kitten: Pair = {
+    ...fact('x'),
+    instruction: "What is the name of Nadia's kitten?",
+    output: "Nadia's kitten is called Marzipan.",
+    source: 'I got a kitten yesterday! She is called Marzipan.',
+  };
+  assert.equal(withoutPairs('Nadia is 30. Her cat is Marzipan! She runs.', [kitten]), 'Nadia is 30. She runs.');
+  assert.equal(withoutPairs('I got a kitten yesterday. Fine.', [kitten]), 'Fine.');
+  for (const text of ['', 'Nadia is 30.\nShe  runs.', 'no end', '...'])
+    assert.equal(withoutPairs(text, [kitten]), text);
+});
