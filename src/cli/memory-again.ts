@@ -15,6 +15,7 @@ export interface ForgetOptions extends ModelOption {
   readonly dryRun: boolean;
   readonly yes: boolean;
 }
+
 /** Characters of an id that are shown. */
 export const SHOWN_ID = 8;
 
@@ -25,7 +26,7 @@ export const committed = (writes: readonly WriteRecord[]) => writes.filter((w) =
 export async function recallNow(io: CliIo, session: string, pairs: readonly Pair[], model: string | undefined) {
   const { complete } = await import('../engine/types.ts');
   const { recalls } = await import('../memory/recall.ts');
-  return withSession(io, session, model, async ({ engine, keeper }) => {
+  const ask = async ({ engine, keeper }: Opened) => {
     await engine.setFastWeights(keeper.snapshot.state.weights);
     const progress = io.progress('recall');
     let done = 0;
@@ -39,7 +40,8 @@ export async function recallNow(io: CliIo, session: string, pairs: readonly Pair
     );
     progress.done();
     return answers;
-  });
+  };
+  return withSession(io, session, model, ask, { trains: false });
 }
 
 export async function forget(io: CliIo, session: string, query: string, options: ForgetOptions): Promise<void> {
@@ -74,6 +76,9 @@ export async function forget(io: CliIo, session: string, query: string, options:
   const forgotten = found.map(({ pair }) => pair);
   const scrub = (text: string) => withoutPairs(text, forgotten);
   const kept = await withSession(io, session, options.model, async ({ keeper, again: writeAgain }) => {
+    const { writes } = keeper.snapshot.state;
+    if (writes.length !== records.length || writes.some((w, i) => w.id !== records[i]!.id))
+      throw new TmemError('failed', `Session ${session} was changed by another process meanwhile; try again.`);
     const states = await writeAgain({ from, keeps: (pair) => !ids.has(pair.id), scrub });
     const working = keeper.snapshot.working
       .map(({ turn, index }) => ({ index, turn: { ...turn, content: scrub(turn.content) } }))
@@ -130,12 +135,14 @@ async function withSession<T>(
   name: string,
   model: string | undefined,
   use: (opened: Opened) => Promise<T>,
+  { trains = true } = {},
 ): Promise<T> {
   const { peekSession, Session } = await import('../memory/session.ts');
   const { rebuild } = await import('../memory/rebuild.ts');
   const { getRecipe, trainingOf } = await import('../memory/recipe.ts');
   await peekSession(name);
-  const engine = await io.openEngine({ model, training: trainingOf(getRecipe('default')) });
+  const training = trains ? trainingOf(getRecipe('default')) : undefined;
+  const engine = await io.openEngine({ model, training });
   const keeper = await Session.open(name, engine.model);
   const view = liveView(io);
   const again = async (options: RebuildOptions = {}) =>

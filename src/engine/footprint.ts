@@ -7,7 +7,7 @@ import { type GgufFile, ggmlTypes } from './gguf/types.ts';
 import { findArchitecture } from './training/architectures/index.ts';
 import type { Architecture } from './training/architectures/types.ts';
 import { BLOCKED, REARRANGED } from './training/layouts.ts';
-import { type ModelShape, readShape } from './training/model-shape.ts';
+import { checkLayers, type ModelShape, readShape } from './training/model-shape.ts';
 
 /** What is trained. */
 export interface TrainingSettings {
@@ -54,7 +54,7 @@ const WRITE_TOKENS = 1000;
 const ORDINARY = { tokens: 2700, rows: 1600 };
 const Q8_BYTES = 34 / 32;
 
-/** @throws TmemError `missing` for a model that cannot be trained, if `training` is given. */
+/** @throws TmemError `missing` for a model that cannot be trained, `usage` for more layers than it has, if `training` is given. */
 export function footprint(gguf: GgufFile, contextSize: number, training?: TrainingSettings): Footprint {
   const name = String(gguf.metadata.get('general.architecture'));
   const number = (key: string) => Number(gguf.metadata.get(`${name}.${key}`) ?? Number.NaN);
@@ -84,6 +84,7 @@ function trainingParts(gguf: GgufFile, name: string, settings: TrainingSettings)
   if (!architecture)
     throw new TmemError('missing', `Models of architecture ${name} cannot be trained, only run; use another model.`);
   const shape = readShape(gguf, architecture);
+  checkLayers(settings.layers, shape.L);
   return { layers: layerBytes(gguf, architecture, shape, settings), work: workBytes(shape, settings) };
 }
 
@@ -120,7 +121,7 @@ function workBytes({ D, F, V }: Sizes, { layers, keys = false, candidates = fals
 
 /**
  * Refuses what will not fit, before it is loaded.
- * @throws TmemError `missing` with the estimate and the most layers that do fit
+ * @throws TmemError `missing` with the estimate and the most layers that do fit; as `footprint` does
  */
 export function checkFootprint(
   gguf: GgufFile,

@@ -5,8 +5,9 @@
  *   lock.*           the process that has the session open
  * A crash leaves the state before a change or after it: the weights are on disk before state.json names them.
  */
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
@@ -91,19 +92,19 @@ export async function branchSession(from: string, to: string, root: string = ses
   checkSessionName(to);
   const source = await Session.open(from, (await peekSession(from, root)).model, root);
   const folder = join(root, to);
+  const staged = join(root, `.${to}.${randomUUID()}`);
   try {
-    // Taking the folder is the first thing that is done: of two branches of one name one fails.
-    await mkdir(folder);
-    await cp(join(source.folder, 'weights'), join(folder, 'weights'), { recursive: true }).catch((error) => {
+    if (existsSync(folder)) throw new TmemError('usage', `There is a session ${to} already; choose another name.`);
+    await mkdir(staged);
+    await cp(join(source.folder, 'weights'), join(staged, 'weights'), { recursive: true }).catch((error) => {
       if (error.code !== 'ENOENT') throw error; // it has written nothing yet
     });
-    await copyFile(stateFile(source.folder), stateFile(folder));
+    await copyFile(stateFile(source.folder), stateFile(staged));
+    await rename(staged, folder);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
-      throw new TmemError('usage', `There is a session ${to} already; choose another name.`);
-    await rm(folder, { recursive: true, force: true });
-    throw writeError(folder, error);
+    throw error instanceof TmemError ? error : writeError(folder, error);
   } finally {
+    await rm(staged, { recursive: true, force: true });
     await source.close();
   }
 }
@@ -111,7 +112,9 @@ export async function branchSession(from: string, to: string, root: string = ses
 /** Names of the sessions on disk, in order. */
 export async function sessionNames(root: string = sessionsFolder()): Promise<string[]> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
-  const found = entries.filter((e) => e.isDirectory() && existsSync(stateFile(join(root, e.name))));
+  const found = entries.filter(
+    (e) => e.isDirectory() && !e.name.startsWith('.') && existsSync(stateFile(join(root, e.name))),
+  );
   return found.map((e) => e.name).sort();
 }
 
@@ -154,7 +157,10 @@ export class Session implements Keeper {
       );
     try {
       const stored = await stateFor(name, folder, model);
-      return new Session(name, folder, lock, stored, await load(stored, folder));
+      const snapshot = await load(stored, folder);
+      // What a crash has left.
+      await sweepWeights(join(folder, 'weights'), weightsOf(stored));
+      return new Session(name, folder, lock, stored, snapshot);
     } catch (error) {
       await lock.release();
       throw error;

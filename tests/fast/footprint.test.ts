@@ -65,6 +65,7 @@ describe('a model that does not fit', () => {
       message: /^Training the last 4 layers takes about 0\.\d GB .* use --layers 3 \(0\.\d GB\)/,
     });
     assert.throws(() => checkFootprint(file, 512, settings, needed(2)), { message: /--layers 2/ });
+    assert.throws(() => checkFootprint(file, 512, { layers: 5 }, needed(4)), { code: 'usage', message: /from 1 to 4/ });
     assert.throws(() => checkFootprint(file, 512, settings, 1000), {
       message: /use a smaller model or a shorter context/,
     });

@@ -1,6 +1,6 @@
 /** `tmem memory` on a session of three writes: seeing, undoing, forgetting, checking and exporting it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -134,10 +134,14 @@ test('list, log and show tell what there is', async (t) => {
 });
 
 test('undo takes back the last write and its weights leave the disk', async (t) => {
-  const { memory, stored, blobs } = await setUp(t);
+  const { memory, stored, blobs, root } = await setUp(t);
   assert.equal(blobs().length, 3);
   assert.match((await memory('undo', 's')).text, /Taken back: .* 2 pairs/);
   assert.equal((await stored()).state.writes.length, 2);
+  assert.equal(blobs().length, 2);
+  // What a crash has left goes when the session is opened.
+  writeFileSync(join(root, 'sessions', 's', 'weights', `${'0'.repeat(64)}.fw`), '');
+  await stored();
   assert.equal(blobs().length, 2);
   await memory('undo', 's');
   await memory('undo', 's');

@@ -28,6 +28,15 @@ function number(gguf: GgufFile, key: string, fallback?: number): number {
   throw new TmemError('missing', `The model's ${key} is missing; it cannot be trained (llama.cpp may still run it).`);
 }
 
+/** @throws TmemError `usage` for a number of last layers that a model with L layers does not have. */
+export function checkLayers(layers: number, L: number): void {
+  if (!Number.isInteger(layers) || layers < 1 || layers > L)
+    throw new TmemError(
+      'usage',
+      `Cannot train the last ${layers} layers of a model with ${L}; give a number from 1 to ${L}.`,
+    );
+}
+
 /** @throws TmemError `missing` for a model that lacks what training needs. */
 export function readShape(gguf: GgufFile, architecture: Architecture): Omit<ModelShape, 'ropeFactors'> {
   const key = (name: string) => `${architecture.name}.${name}`;

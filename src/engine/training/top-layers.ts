@@ -16,7 +16,7 @@ import { findArchitecture, trainableArchitectures } from './architectures/index.
 import type { Architecture } from './architectures/types.ts';
 import { Backends } from './backends.ts';
 import { Layouts } from './layouts.ts';
-import { type ModelShape, readShape } from './model-shape.ts';
+import { checkLayers, type ModelShape, readShape } from './model-shape.ts';
 import type { Linear } from './tape.ts';
 
 export interface TopLayersOptions {
@@ -99,12 +99,7 @@ export class TopLayers {
       );
     }
     const shape = readShape(gguf, architecture);
-    if (!Number.isInteger(options.layers) || options.layers < 1 || options.layers > shape.L) {
-      throw new TmemError(
-        'usage',
-        `Cannot train the last ${options.layers} layers of a model with ${shape.L}; give a number from 1 to ${shape.L}.`,
-      );
-    }
+    checkLayers(options.layers, shape.L);
     this.architecture = architecture;
     this.first = shape.L - options.layers;
     const f = loadNative();
