@@ -9,9 +9,9 @@ import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { resolveModel } from '../src/engine/models/store.ts';
 import { complete, type Engine } from '../src/engine/types.ts';
 import { getRecipe } from '../src/memory/recipe.ts';
-import { emptyMemory, type Pair } from '../src/memory/types.ts';
+import { emptyMemory } from '../src/memory/types.ts';
 import { writePairs } from '../src/memory/write.ts';
-import { makeFacts } from './facts.ts';
+import { asPairs, makeFacts } from './facts.ts';
 import { positive } from './support/options.ts';
 import { setting, table } from './support/report.ts';
 import { withMethods } from './support/watched.ts';
@@ -28,18 +28,7 @@ const count = positive({ pairs: options.pairs }, 'pairs');
 const { path: model } = await resolveModel(options.model);
 const engine = await LlamaEngine.open({ modelPath: model });
 const recipe = getRecipe(options.recipe);
-const [before, now] = makeFacts(2, count, Number(options.seed)).map((facts, w) =>
-  facts.map(
-    (f, i): Pair => ({
-      instruction: f.instruction,
-      output: f.output,
-      id: `${w}-${i}`,
-      source: f.output,
-      turn: w,
-      origin: 'user',
-    }),
-  ),
-);
+const [before, now] = makeFacts(2, count, Number(options.seed)).map(asPairs);
 const { state } = await writePairs(engine, emptyMemory(engine.model.fingerprint), before!, recipe);
 
 const spent = new Map<string, number>();

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { randomSource } from '../src/engine/training/random.ts';
+import type { Pair } from '../src/memory/types.ts';
 
 /** A made-up fact: a question that only it answers, and the value that a right answer holds. */
 export interface Fact {
@@ -52,6 +53,14 @@ export function makeFacts(writes: number, each: number, seed: number): Fact[][] 
       }
     }),
   );
+}
+
+/** Facts as the pairs of a write. */
+export function asPairs(facts: readonly Fact[], write: number): Pair[] {
+  return facts.map(({ instruction, output }, i) => ({
+    ...{ id: `${write}-${i}`, instruction, output, source: output },
+    ...{ turn: write, origin: 'user' },
+  }));
 }
 
 /** General questions that are never trained on, nor used by the gate: the demo's. */

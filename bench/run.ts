@@ -1,8 +1,10 @@
 /**
  * All benches of speed one after the other, and their figures in one table and one JSON file.
- *   npm run bench -- [--python venv/bin/python] [--peer bench/peer] [--model qwen2.5-coder-1.5b] [--repeats 2] [--out bench-results.json]
- * Takes half an hour on two slow cores. Without --python and --peer only our side of the comparisons is measured. Nothing else should run on the machine meanwhile. What the
- * memory keeps is measured by successive-writes.ts, which takes half an hour and is not part of this.
+ *   npm run bench -- [--python venv/bin/python] [--dtypes float32,bfloat16] [--peer bench/peer] [--model qwen2.5-coder-1.5b] [--repeats 2]
+ *     [--out bench-results.json]
+ * Takes half an hour on two slow cores, hours with bfloat16 on a processor without instructions for it. Without --python and --peer only
+ * our side of the comparisons is measured. Nothing else should run on the machine meanwhile. What the memory keeps is measured by
+ * successive-writes.ts.
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -11,9 +11,9 @@ import { complete, type Engine } from '../src/engine/types.ts';
 import { meanLogProb } from '../src/memory/gate.ts';
 import { accepts, holds } from '../src/memory/recall.ts';
 import { getRecipe } from '../src/memory/recipe.ts';
-import { emptyMemory, type Pair } from '../src/memory/types.ts';
+import { emptyMemory } from '../src/memory/types.ts';
 import { writePairs } from '../src/memory/write.ts';
-import { CONTROLS, type Fact, HELD_OUT, makeFacts } from './facts.ts';
+import { asPairs, CONTROLS, type Fact, HELD_OUT, makeFacts } from './facts.ts';
 
 const { values } = parseArgs({
   options: {
@@ -81,16 +81,7 @@ const words = await ownWords(engine);
 let state = emptyMemory(engine.model.fingerprint);
 for (const [w, list] of facts.entries()) {
   const start = performance.now();
-  const pairs = list.map(
-    (f, i): Pair => ({
-      instruction: f.instruction,
-      output: f.output,
-      id: `${w}-${i}`,
-      source: f.output,
-      turn: w,
-      origin: 'user',
-    }),
-  );
+  const pairs = asPairs(list, w);
   const written = await writePairs(engine, state, pairs, recipe);
   state = written.state;
   const { loss, verdict, recalled, reason } = written.record;

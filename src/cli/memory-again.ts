@@ -139,9 +139,9 @@ async function withSession<T>(
 ): Promise<T> {
   const { peekSession, Session } = await import('../memory/session.ts');
   const { rebuild } = await import('../memory/rebuild.ts');
-  const { getRecipe, trainingOf } = await import('../memory/recipe.ts');
+  const { trainingOf } = await import('../memory/recipe.ts');
   await peekSession(name);
-  const training = trains ? trainingOf(getRecipe('default')) : undefined;
+  const training = trains ? trainingOf('default') : undefined;
   const engine = await io.openEngine({ model, training });
   const keeper = await Session.open(name, engine.model);
   const view = liveView(io);

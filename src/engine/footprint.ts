@@ -4,10 +4,15 @@
  */
 import { TmemError } from './errors.ts';
 import { type GgufFile, ggmlTypes } from './gguf/types.ts';
-import { findArchitecture } from './training/architectures/index.ts';
+import { PASS_TOKENS } from './llama/prefix.ts';
+import { TYPE } from './native/library.ts';
+import { findArchitecture, startsAtInput } from './training/architectures/index.ts';
 import type { Architecture } from './training/architectures/types.ts';
-import { BLOCKED, REARRANGED } from './training/layouts.ts';
+import { MAX_ORDINARY_ROWS } from './training/keys.ts';
+import { fastType, REARRANGED } from './training/layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './training/model-shape.ts';
+import { MAX_PIECE, MAX_SMALL_HEAD_PIECE } from './training/trainer.ts';
+import { gigabytes } from './units.ts';
 
 /** What is trained. */
 export interface TrainingSettings {
@@ -44,15 +49,12 @@ export function defaultContext({ metadata }: Pick<GgufFile, 'metadata'>): number
 
 const MiB = 2 ** 20;
 const PROCESS = 200 * MiB;
-const TRAINING_CONTEXT = 512;
-/** Tokens that go through the layers at a time, with the softmax over likely tokens and without. */
-const PIECE_TOKENS = { candidates: 384, whole: 160 };
-const PIECE_ANSWER_TOKENS = 32;
+/** Tokens that go through the layers at a time with the softmax over the whole vocabulary, where answer tokens end a piece before its size does. */
+const WHOLE_PIECE_TOKENS = 160;
 /** Tokens of a write whose first-layer products are kept. */
 const WRITE_TOKENS = 1000;
-/** Tokens of ordinary text, and rows of them that its covariance is taken over. */
-const ORDINARY = { tokens: 2700, rows: 1600 };
-const Q8_BYTES = 34 / 32;
+/** Tokens of ordinary text. */
+const ORDINARY_TOKENS = 2700;
 
 /** @throws TmemError `missing` for a model that cannot be trained, `usage` for more layers than it has, if `training` is given. */
 export function footprint(gguf: GgufFile, contextSize: number, training?: TrainingSettings): Footprint {
@@ -69,7 +71,7 @@ export function footprint(gguf: GgufFile, contextSize: number, training?: Traini
   const parts = {
     process: PROCESS,
     model: gguf.fileBytes + rearranged,
-    cache: kv(contextSize) + (training ? kv(TRAINING_CONTEXT) : 0),
+    cache: kv(contextSize) + (training ? kv(PASS_TOKENS) : 0),
     ...(training ? trainingParts(gguf, name, training) : { layers: 0, work: 0 }),
   };
   return { ...parts, total: Object.values(parts).reduce((a, b) => a + b) };
@@ -78,6 +80,11 @@ export function footprint(gguf: GgufFile, contextSize: number, training?: Traini
 type Sizes = Omit<ModelShape, 'ropeFactors'>;
 
 const typeName = (type: number) => ggmlTypes.get(type)?.name ?? '';
+
+function bytesOf(type: number, values: number): number {
+  const { block, blockBytes } = ggmlTypes.get(type)!;
+  return (values / block) * blockBytes;
+}
 
 function trainingParts(gguf: GgufFile, name: string, settings: TrainingSettings): { layers: number; work: number } {
   const architecture = findArchitecture(name);
@@ -89,19 +96,18 @@ function trainingParts(gguf: GgufFile, name: string, settings: TrainingSettings)
 }
 
 function layerBytes(gguf: GgufFile, architecture: Architecture, { L, V, D }: Sizes, settings: TrainingSettings) {
-  const { attentionProducts, feedForwardProducts, residual } = architecture;
+  const { attentionProducts, feedForwardProducts } = architecture;
   const first = L - settings.layers;
   const files = new Map(gguf.tensors.map((t) => [t.name, t]));
   let bytes = 0;
   for (let l = first; l < L; l++) {
-    const hasAttention = l > first || settings.attention || !residual.behindAttention;
+    const hasAttention = l > first || startsAtInput(architecture, settings.attention);
     for (const part of [...(hasAttention ? attentionProducts : []), ...feedForwardProducts]) {
       const t = files.get(`blk.${l}.${part}.weight`);
       if (!t) continue;
       const values = t.shape[0]! * (t.shape[1] ?? 1);
-      const type = typeName(t.type);
-      const isKept = BLOCKED.has(type) || REARRANGED.has(type) || ggmlTypes.get(t.type)?.block === 1;
-      bytes += (isKept ? t.bytes : values * Q8_BYTES) + values * Q8_BYTES;
+      const forward = REARRANGED.has(typeName(t.type)) ? t.type : fastType(t.type);
+      bytes += bytesOf(forward, values) + bytesOf(TYPE.Q8_0, values);
     }
   }
   const head = files.get('output.weight') ?? files.get('token_embd.weight');
@@ -109,13 +115,13 @@ function layerBytes(gguf: GgufFile, architecture: Architecture, { L, V, D }: Siz
 }
 
 function workBytes({ D, F, V }: Sizes, { layers, keys = false, candidates = false }: TrainingSettings): number {
-  const tokens = candidates ? PIECE_TOKENS.candidates : PIECE_TOKENS.whole;
+  const tokens = candidates ? MAX_SMALL_HEAD_PIECE.tokens : WHOLE_PIECE_TOKENS;
   // Kept of every layer for its gradient (gate, up, the activation; residual, q, k, v), and what one layer's gradients take.
   const activations = 4 * tokens * (layers * (3 * F + 4 * D) + 4 * F + 8 * D);
   const firstProducts = 2 * WRITE_TOKENS * 2 * F * 4;
-  const logits = 3 * PIECE_ANSWER_TOKENS * V * 4;
-  const { tokens: ordinary, rows } = ORDINARY;
-  const covariances = keys ? layers * (4 * (ordinary + rows) * (D + F) + 2 * 8 * rows ** 2) : 0;
+  const logits = 3 * MAX_PIECE.answerTokens * V * 4;
+  const rows = MAX_ORDINARY_ROWS;
+  const covariances = keys ? layers * (4 * (ORDINARY_TOKENS + rows) * (D + F) + 2 * 8 * rows ** 2) : 0;
   return activations + firstProducts + logits + covariances;
 }
 
@@ -143,5 +149,3 @@ export function checkFootprint(
     `Training the last ${training.layers} layers takes about ${gigabytes(needed)} of memory and ${gigabytes(available)} are free; ${advice} or close other programs.`,
   );
 }
-
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;

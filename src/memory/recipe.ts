@@ -96,7 +96,8 @@ export function getRecipe(name: string, { layers }: RecipeSettings = {}): Recipe
   return { ...recipe, layers: layers ?? recipe.layers };
 }
 
-/** What its training takes memory for. */
-export function trainingOf({ layers, init, candidates }: Recipe): TrainingSettings {
+/** What a recipe's training takes memory for. @throws TmemError `usage` for an unknown name. */
+export function trainingOf(name: string, settings: RecipeSettings = {}): TrainingSettings {
+  const { layers, init, candidates } = getRecipe(name, settings);
   return { layers, keys: init === 'keys', candidates: candidates > 0 };
 }

@@ -208,14 +208,7 @@ export class Session implements Keeper {
   /** The state before each write, and the present one. */
   async history(): Promise<MemoryState[]> {
     const points = [...this.#stored.writes.map((w) => w.before), this.#stored];
-    return Promise.all(
-      points.map(async ({ weights, explicit }, i) => ({
-        ...emptyMemory(this.#stored.model.fingerprint),
-        writes: this.#stored.writes.slice(0, i).map((w) => w.record),
-        explicit,
-        weights: weights === null ? null : await getWeights(this.#weights, weights),
-      })),
-    );
+    return Promise.all(points.map((point, i) => stateAt(this.#stored, point, i, this.folder)));
   }
 
   /**
@@ -254,13 +247,23 @@ export class Session implements Keeper {
 }
 
 async function load(stored: StoredState, folder: string): Promise<Snapshot> {
-  const state: MemoryState = {
-    ...emptyMemory(stored.model.fingerprint),
-    writes: stored.writes.map((w) => w.record),
-    explicit: stored.explicit,
-    weights: stored.weights === null ? null : await getWeights(join(folder, 'weights'), stored.weights),
-  };
+  const state = await stateAt(stored, stored, stored.writes.length, folder);
   return { state, working: stored.working, turns: stored.turns };
+}
+
+/** The state at a point of the history, after the first n writes. */
+async function stateAt(
+  { model, writes }: StoredState,
+  { weights, explicit }: Pick<StoredState, 'weights' | 'explicit'>,
+  n: number,
+  folder: string,
+): Promise<MemoryState> {
+  return {
+    ...emptyMemory(model.fingerprint),
+    writes: writes.slice(0, n).map((w) => w.record),
+    explicit,
+    weights: weights === null ? null : await getWeights(join(folder, 'weights'), weights),
+  };
 }
 
 /** What a session of this model begins with, or went on to. */

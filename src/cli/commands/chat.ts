@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import type { Episode, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import { TmemError, throwIfAborted } from '../../engine/errors.ts';
-import { getRecipe, trainingOf } from '../../memory/recipe.ts';
+import { trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type CliIo, numberOption } from '../io.ts';
 import { contextFor, parseMethod } from './run.ts';
@@ -62,7 +62,7 @@ async function chat(io: CliIo, options: ChatOptions, deps: ChatDeps): Promise<vo
   const tools = options.files === undefined ? [] : await folderTools(options.files);
   const { recipe, layers } = options;
   const writer = await deps.bindRecipe(recipe, { layers });
-  const training = method === 'tmem' ? trainingOf(getRecipe(recipe, { layers })) : undefined;
+  const training = method === 'tmem' ? trainingOf(recipe, { layers }) : undefined;
   const file = options.trace ? openTrace(options.trace) : null;
   let keeper: Keeper | null = null;
   try {

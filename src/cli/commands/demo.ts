@@ -6,10 +6,11 @@ import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceEvent } from '../../agent/trace.ts';
 import { complete, type Engine } from '../../engine/types.ts';
 import { accepts } from '../../memory/recall.ts';
-import { getRecipe, trainingOf } from '../../memory/recipe.ts';
+import { trainingOf } from '../../memory/recipe.ts';
 import { turnSchema, type WriteRecord } from '../../memory/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
 import { liveView } from '../live.ts';
+import { shorten } from '../table.ts';
 
 const BUDGET = 800;
 const questionSchema = z.strictObject({
@@ -47,7 +48,7 @@ async function demo(io: CliIo, options: { model?: string; recipe: string; layers
   const controls = await readJsonl(asset('controls.jsonl'), questionSchema, 'questions');
   const { recipe, layers } = options;
   const writer = await bindRecipe(recipe, { layers });
-  const training = trainingOf(getRecipe(recipe, { layers }));
+  const training = trainingOf(recipe, { layers });
   const engine = await io.openEngine({ model: options.model, training });
   const { signal } = io;
   const start = performance.now();
@@ -124,7 +125,7 @@ function showReading(io: CliIo, event: TraceEvent, budget: number): void {
     const filled = Math.round((Math.min(event.tokens, budget) / budget) * 20);
     const { speaker = 'user', content } = event.turn;
     io.note(
-      `[${'#'.repeat(filled)}${'.'.repeat(20 - filled)}] ${String(event.tokens).padStart(4)} tokens  ${speaker}: ${clip(content, 60)}`,
+      `[${'#'.repeat(filled)}${'.'.repeat(20 - filled)}] ${String(event.tokens).padStart(4)} tokens  ${speaker}: ${shorten(content, 60)}`,
     );
   } else if (event.type === 'extraction') {
     for (const pair of event.pairs) io.note(`    ${pair.instruction}  ->  ${pair.output}`);
@@ -139,7 +140,7 @@ function showReading(io: CliIo, event: TraceEvent, budget: number): void {
 
 function table(answers: readonly DemoAnswer[]): string {
   const row = (mark: string, q: string, before: string, after: string, expected: string) =>
-    `${mark.padEnd(2)}${clip(q, 44).padEnd(45)}${clip(before, 26).padEnd(27)}${clip(after, 34).padEnd(35)}${clip(expected, 22)}`;
+    `${mark.padEnd(2)}${shorten(q, 44).padEnd(45)}${shorten(before, 26).padEnd(27)}${shorten(after, 34).padEnd(35)}${shorten(expected, 22)}`;
   return [
     row('', 'Question', 'Before', 'After', 'Expected'),
     ...answers.map((a) => row(a.rightAfter ? '+' : '-', a.question, a.before, a.after, a.expected)),
@@ -161,9 +162,4 @@ function summary(
     `General questions: ${right(kept, 'rightBefore')} right before, ${right(kept, 'rightAfter')} after.`,
     `${committed.length} of ${writes.length} writes committed, ${pairs} pairs in the weights, ${(ms / 60_000).toFixed(1)} minutes.`,
   ].join('\n');
-}
-
-function clip(text: string, length: number): string {
-  const line = text.replace(/\s+/g, ' ');
-  return line.length <= length ? line : `${line.slice(0, length - 1)}…`;
 }

@@ -1,6 +1,7 @@
 /** `tmem doctor`: what this machine offers, what is missing and what to do. */
 import type { Command } from 'commander';
 import type { Footprint } from '../../engine/footprint.ts';
+import { gigabytes } from '../../engine/units.ts';
 import { type CliIo, DEFAULT_MODEL } from '../io.ts';
 
 interface DoctorOptions {
@@ -79,7 +80,7 @@ async function memoryFit(spec: string, available: number, problems: string[]) {
   const { resolveModel } = await import('../../engine/models/store.ts');
   const { readGguf } = await import('../../engine/gguf/reader.ts');
   const { defaultContext, footprint } = await import('../../engine/footprint.ts');
-  const { getRecipe, trainingOf } = await import('../../memory/recipe.ts');
+  const { trainingOf } = await import('../../memory/recipe.ts');
   const { trainableArchitectures } = await import('../../engine/training/architectures/index.ts');
   const { path } = await resolveModel(spec, { offline: true });
   const gguf = readGguf(path);
@@ -87,7 +88,7 @@ async function memoryFit(spec: string, available: number, problems: string[]) {
   const run = footprint(gguf, context);
   const judge = ({ total, ...parts }: Footprint) => ({ fits: total <= available, needed: total, ...parts });
   const architecture = String(gguf.metadata.get('general.architecture'));
-  const training = trainingOf(getRecipe('default'));
+  const training = trainingOf('default');
   const trained = trainableArchitectures.includes(architecture)
     ? { lastLayers: training.layers, ...judge(footprint(gguf, context, training)) }
     : null;
@@ -102,10 +103,6 @@ async function memoryFit(spec: string, available: number, problems: string[]) {
       `Training ${spec} needs about ${gigabytes(trained.needed)} but ${gigabytes(available)} are free; use fewer --layers or a smaller model.`,
     );
   return { model: spec, context, run: judge(run), training: trained };
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 interface Report {

@@ -5,7 +5,7 @@ import type { EpisodeOptions, Episode as EpisodeType, Method } from '../../agent
 import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceListener } from '../../agent/trace.ts';
 import { TmemError } from '../../engine/errors.ts';
-import { getRecipe, trainingOf } from '../../memory/recipe.ts';
+import { trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type Turn, turnSchema, type WriteRecord } from '../../memory/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
@@ -80,7 +80,7 @@ async function run(io: CliIo, options: RunOptions, bind: typeof bindRecipe): Pro
   const questions = options.questions ? await readJsonl(options.questions, questionSchema, 'questions') : [];
   const { layers } = options;
   const writer = await bind(recipe, { layers });
-  const training = method === 'tmem' ? trainingOf(getRecipe(recipe, { layers })) : undefined;
+  const training = method === 'tmem' ? trainingOf(recipe, { layers }) : undefined;
   const file = options.trace ? openTrace(options.trace) : null;
   let keeper: Keeper | null = null;
   try {

@@ -16,7 +16,7 @@ import { TokenBatch } from './batch.ts';
 import type { LlamaModel } from './model.ts';
 
 /** Tokens of one prefix pass: long enough for fast products, short enough to be interrupted between. */
-const PASS_TOKENS = 512;
+export const PASS_TOKENS = 512;
 const MAX_SEQUENCES = 64;
 /** Samples whose hidden states are kept for later writes (replayed pairs and anchors come again). */
 const CACHED_SAMPLES = 1024;

@@ -16,7 +16,7 @@ import type { TopLayers } from './top-layers.ts';
 
 /** Rows used of the samples and of the ordinary text: the cost of the whitening grows with their squares. */
 const MAX_SAMPLE_ROWS = 160;
-const MAX_ORDINARY_ROWS = 1600;
+export const MAX_ORDINARY_ROWS = 1600;
 
 export interface KeyOptions {
   readonly samples: readonly PreparedSample[];

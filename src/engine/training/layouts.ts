@@ -10,10 +10,16 @@ export interface Layout {
 }
 
 /** Quantised types that ggml has blocked kernels for; the others are multiplied row by row, Q6_K at two thirds of Q8_0's speed. */
-export const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
+const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
 
 /** Those that its CPU backends rearrange, most of them on any processor. */
 export const REARRANGED = new Set(['Q4_0', 'Q4_K', 'IQ4_NL']);
+
+/** The type itself where ggml multiplies it fast as it lies in the file, Q8_0 otherwise. */
+export function fastType(type: number): number {
+  const { name, block } = ggmlTypes.get(type)!;
+  return block > 1 && !BLOCKED.has(name) ? TYPE.Q8_0 : type;
+}
 
 /** The fastest layout of each product on one device, as llama.cpp chooses it, or Q8_0 where there is none for its type. */
 export class Layouts {
@@ -32,9 +38,8 @@ export class Layouts {
   choose(type: number, inputs: number, outputs: number, { plain = false } = {}): Layout {
     const bufferType = plain ? undefined : this.#rearranged(type, inputs, outputs);
     if (bufferType) return { type, bufferType };
-    const { name, block } = ggmlTypes.get(type)!;
     if (!this.#backends.isCpu) return { type: this.#multiplies(undefined, type, inputs, outputs) ? type : TYPE.Q8_0 };
-    return { type: block > 1 && !BLOCKED.has(name) ? TYPE.Q8_0 : type };
+    return { type: fastType(type) };
   }
 
   #rearranged(type: number, inputs: number, outputs: number): BufferType | undefined {

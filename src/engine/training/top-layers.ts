@@ -12,7 +12,7 @@ import {
   type Tensor,
   TYPE,
 } from '../native/library.ts';
-import { findArchitecture, trainableArchitectures } from './architectures/index.ts';
+import { findArchitecture, startsAtInput, trainableArchitectures } from './architectures/index.ts';
 import type { Architecture } from './architectures/types.ts';
 import { Backends } from './backends.ts';
 import { Layouts } from './layouts.ts';
@@ -111,10 +111,9 @@ export class TopLayers {
     this.#head = files.has('output.weight') ? 'output.weight' : 'token_embd.weight';
     const { attention = false } = options;
     const { residual, attentionProducts, feedForwardProducts, attentionVectors, feedForwardVectors } = architecture;
-    this.cut =
-      residual.behindAttention && !attention
-        ? { tensor: `${residual.behindAttention}-${this.first}`, isInput: false }
-        : { tensor: this.first > 0 ? `l_out-${this.first - 1}` : residual.embedding, isInput: true };
+    const isInput = startsAtInput(architecture, attention);
+    const input = this.first > 0 ? `l_out-${this.first - 1}` : residual.embedding;
+    this.cut = { tensor: isInput ? input : `${residual.behindAttention}-${this.first}`, isInput };
     const names = ['output_norm.weight', this.#head];
     for (let l = this.first; l < shape.L; l++) {
       const weights = (products: readonly string[]) => products.map((part) => `blk.${l}.${part}.weight`);

@@ -13,9 +13,9 @@ import type { TopLayers } from './top-layers.ts';
  * Computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: the mask is tokens x tokens, and an
  * answer token takes several rows of the vocabulary's size.
  */
-const MAX_PIECE = { tokens: 640, answerTokens: 32 };
+export const MAX_PIECE = { tokens: 640, answerTokens: 32 };
 /** With a head of few tokens; small enough that the attention, which grows with the square, is cheap. */
-const MAX_SMALL_HEAD_PIECE = { tokens: 384, answerTokens: 384 };
+export const MAX_SMALL_HEAD_PIECE = { tokens: 384, answerTokens: 384 };
 
 export interface Piece {
   readonly batch: PackedBatch;
@@ -93,9 +93,9 @@ export class Trainer {
 
   /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by the sum of the weights. */
   pack(samples: readonly PreparedSample[], { smallHead = false } = {}): Piece[] {
+    const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
     const pieces = groupSamples(samples, smallHead ? MAX_SMALL_HEAD_PIECE : MAX_PIECE).map((group) => {
       const batch = new PackedBatch(this.#top, group);
-      const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
       const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#runner) : undefined;
       return { batch, first };
     });

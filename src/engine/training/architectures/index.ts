@@ -11,4 +11,9 @@ export function findArchitecture(name: string): Architecture | undefined {
   return ARCHITECTURES.find((a) => a.name === name);
 }
 
+/** Whether the trained layers are computed from the first one's input, rather than from behind its attention. */
+export function startsAtInput({ residual }: Architecture, attention = false): boolean {
+  return attention || !residual.behindAttention;
+}
+
 export const trainableArchitectures = ARCHITECTURES.map((a) => a.name);
