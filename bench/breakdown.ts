@@ -13,6 +13,7 @@ import { emptyMemory } from '../src/memory/types.ts';
 import { writePairs } from '../src/memory/write.ts';
 import { asPairs, makeFacts } from './facts.ts';
 import { positive } from './support/options.ts';
+import { peakMiB } from './support/peak-memory.ts';
 import { setting, table } from './support/report.ts';
 import { withMethods } from './support/watched.ts';
 
@@ -80,6 +81,7 @@ console.log(
       recalled: record.recalled,
       steps: record.loss.length,
       seconds: total / 1000,
+      peakMiB: peakMiB(),
       rows,
     },
     null,

@@ -11,7 +11,8 @@ import type { Architecture } from './training/architectures/types.ts';
 import { MAX_ORDINARY_ROWS } from './training/keys.ts';
 import { fastType, REARRANGED } from './training/layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './training/model-shape.ts';
-import { MAX_PIECE, MAX_SMALL_HEAD_PIECE } from './training/trainer.ts';
+import { HEAD_ROWS } from './training/packed-batch.ts';
+import { MAX_PIECE_TOKENS } from './training/trainer.ts';
 import { gigabytes } from './units.ts';
 
 /** What is trained. */
@@ -20,8 +21,6 @@ export interface TrainingSettings {
   readonly attention?: boolean;
   /** A from whitened keys, for which the inputs of ordinary text are kept. */
   readonly keys?: boolean;
-  /** The softmax is over likely tokens, so that more tokens go through the layers at a time. */
-  readonly candidates?: boolean;
 }
 
 /** Bytes of the process that runs the engine. */
@@ -49,8 +48,6 @@ export function defaultContext({ metadata }: Pick<GgufFile, 'metadata'>): number
 
 const MiB = 2 ** 20;
 const PROCESS = 200 * MiB;
-/** Tokens that go through the layers at a time with the softmax over the whole vocabulary, where answer tokens end a piece before its size does. */
-const WHOLE_PIECE_TOKENS = 160;
 /** Tokens of a write whose first-layer products are kept. */
 const WRITE_TOKENS = 1000;
 /** Tokens of ordinary text. */
@@ -114,12 +111,11 @@ function layerBytes(gguf: GgufFile, architecture: Architecture, { L, V, D }: Siz
   return bytes + (head?.bytes ?? 0) + 2 * V * D;
 }
 
-function workBytes({ D, F, V }: Sizes, { layers, keys = false, candidates = false }: TrainingSettings): number {
-  const tokens = candidates ? MAX_SMALL_HEAD_PIECE.tokens : WHOLE_PIECE_TOKENS;
+function workBytes({ D, F, V }: Sizes, { layers, keys = false }: TrainingSettings): number {
   // Kept of every layer for its gradient (gate, up, the activation; residual, q, k, v), and what one layer's gradients take.
-  const activations = 4 * tokens * (layers * (3 * F + 4 * D) + 4 * F + 8 * D);
+  const activations = 4 * MAX_PIECE_TOKENS * (layers * (3 * F + 4 * D) + 4 * F + 8 * D);
   const firstProducts = 2 * WRITE_TOKENS * 2 * F * 4;
-  const logits = 3 * MAX_PIECE.answerTokens * V * 4;
+  const logits = 3 * HEAD_ROWS * V * 4;
   const rows = MAX_ORDINARY_ROWS;
   const covariances = keys ? layers * (4 * (ORDINARY_TOKENS + rows) * (D + F) + 2 * 8 * rows ** 2) : 0;
   return activations + firstProducts + logits + covariances;

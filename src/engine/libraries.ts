@@ -1,3 +1,4 @@
+import os from 'node:os';
 import type { Native } from './native/library.ts';
 import { candidatePackages, installedLibraries, LLAMA_RELEASE, requireLibraries } from './native/platform.ts';
 
@@ -22,6 +23,7 @@ export async function nativeLibraries(problems: string[]) {
     needed: LLAMA_RELEASE,
     found: native?.version() ?? null,
     gpus: native ? await gpus(native) : [],
+    blas: native ? ((await attempt(() => blasOf(native))) ?? null) : null,
     installed: installed.map(({ packageName, backend }) => ({ package: packageName, backend })),
     /** GPU variants that could be installed beside it. */
     available: candidatePackages()
@@ -30,6 +32,25 @@ export async function nativeLibraries(problems: string[]) {
       )
       .map((candidate) => candidate.name),
   };
+}
+
+/** The system's BLAS, and how many times faster than ggml it multiplies with weights of the most common type. */
+async function blasOf(
+  native: Native,
+): Promise<{ name: string; library: string; gain: number; used: boolean } | undefined> {
+  const { Backends } = await import('./training/backends.ts');
+  const { Layouts } = await import('./training/layouts.ts');
+  const { WORTH } = await import('./training/kernels.ts');
+  const { TYPE } = await import('./native/library.ts');
+  const backends = Backends.open(native, { threads: os.availableParallelism() });
+  try {
+    const { blas } = backends;
+    if (!blas) return undefined;
+    const gain = new Layouts(native, backends).gain(TYPE.Q4_K);
+    return { name: blas.name, library: blas.library, gain, used: blas.wanted || gain >= WORTH };
+  } finally {
+    backends.free();
+  }
 }
 
 /** GPUs that the libraries find, with the operations of a training step that go to the CPU. */

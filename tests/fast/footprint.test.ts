@@ -24,8 +24,7 @@ describe('the footprint', () => {
       total({ layers: 1 }),
       total({ layers: 1, attention: true }),
       total({ layers: 4 }),
-      total({ layers: 4, candidates: true }),
-      total({ layers: 4, candidates: true, keys: true }),
+      total({ layers: 4, keys: true }),
     ];
     assert.deepEqual(
       growing,
@@ -54,7 +53,7 @@ describe('the footprint', () => {
 });
 
 describe('a model that does not fit', () => {
-  const settings = { layers: 4, keys: true, candidates: true };
+  const settings = { layers: 4, keys: true };
 
   it('is refused with the estimate and what would fit', async () => {
     const file = await gguf();

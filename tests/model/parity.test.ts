@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { resolveModel } from '../../src/engine/models/store.ts';
+import { findBlas } from '../../src/engine/native/blas.ts';
 import type { Engine, FastWeights, Optimizer, Token, TrainResult } from '../../src/engine/types.ts';
 import { fixture, openReal, SMALL_MODEL } from '../support/real-model.ts';
 
@@ -31,6 +32,7 @@ interface ExportFixture extends Pick<Fixture, 'modelSha256' | 'pairsSha256' | 'o
   readonly nextTokens: readonly { readonly prompt: string; readonly token: Token; readonly lead: number }[];
 }
 
+const blas = findBlas('auto');
 const norm = (x: Float32Array) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0));
 
 /** The write of a fixture, after a check that it is about these files. */
@@ -95,12 +97,25 @@ for (const model of [SMALL_MODEL, 'qwen2.5-coder-0.5b']) {
   describe(`parity with PEFT on ${model}`, { skip: large && process.env.TMEM_LARGE_TESTS !== '1' }, () => {
     for (const kind of ['sgd', 'adamw'] as const) {
       it(`${kind}: A, every loss, and the norm of every B`, async () => {
-        const expected: Fixture = JSON.parse(fixture(`parity/${model}-${kind}.json`));
-        assert.equal(expected.optimizer.kind, kind);
-        const { initial, result } = await write(await openReal(model), model, expected, expected.loss.length);
-        checkA(initial, expected);
-        checkTraining(result, expected);
+        await parity(kind);
       });
+
+      it(`${kind} with the system's BLAS`, { skip: blas === undefined && 'there is none' }, async () => {
+        process.env.TMEM_BLAS = blas!.library;
+        try {
+          await parity(kind);
+        } finally {
+          process.env.TMEM_BLAS = 'off';
+        }
+      });
+    }
+
+    async function parity(kind: Optimizer['kind']): Promise<void> {
+      const expected: Fixture = JSON.parse(fixture(`parity/${model}-${kind}.json`));
+      assert.equal(expected.optimizer.kind, kind);
+      const { initial, result } = await write(await openReal(model), model, expected, expected.loss.length);
+      checkA(initial, expected);
+      checkTraining(result, expected);
     }
   });
 }

@@ -22,6 +22,8 @@ after(async () => {
 });
 // What the engine keeps on disk (A0 by SVD) belongs to the test.
 process.env.TMEM_HOME = path.join(folder, 'home');
+// Whether the system has a BLAS must not change what a test sees; those about it name theirs.
+process.env.TMEM_BLAS = 'off';
 
 const models = new Map<string, Promise<string>>();
 

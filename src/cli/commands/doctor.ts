@@ -67,11 +67,9 @@ async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
   io.result(report, () => describe(report));
 }
 
-/** Linux names its instruction sets; elsewhere the model of the CPU has to do. */
 async function cpuFeatures(): Promise<string[]> {
-  const { readFile } = await import('node:fs/promises');
-  const text = await readFile('/proc/cpuinfo', 'utf8').catch(() => '');
-  const flags = new Set(/^(?:flags|Features)\s*:\s*(.*)$/m.exec(text)?.[1]?.split(' '));
+  const { processorFlags } = await import('../../engine/native/processor.ts');
+  const flags = processorFlags();
   return [...FEATURES, ...ARM_FEATURES].filter((feature) => flags.has(feature));
 }
 
@@ -130,6 +128,12 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
       'llama.cpp',
       libraries.found ? `${libraries.found} from ${installed}` : `not usable (${libraries.needed} is needed)`,
     ],
+    [
+      'BLAS',
+      libraries.blas
+        ? describeBlas(libraries.blas)
+        : 'none used; OpenBLAS or MKL can make training faster on processors with AVX-512',
+    ],
     ...libraries.gpus.map(({ name, lacks }): [string, string] => [
       'GPU',
       `${name}; TMEM_TRAIN_ON=gpu trains on it${lacks.length > 0 ? `, without ${lacks.join(', ')}, which the CPU computes` : ''}`,
@@ -146,6 +150,11 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
     ...table,
     ...(problems.length > 0 ? problems.map((problem) => `! ${problem}`) : ['Everything needed is here.']),
   ].join('\n');
+}
+
+function describeBlas({ name, library, gain, used }: NonNullable<Report['libraries']['blas']>): string {
+  const verdict = used ? 'training uses it (TMEM_BLAS=off: not)' : 'not worth its memory, so not used';
+  return `${name} (${library}), ${gain.toFixed(1)} times as fast as ggml; ${verdict}`;
 }
 
 function describeFit({ model, context, run, training }: NonNullable<Report['fit']>): string {

@@ -1,7 +1,6 @@
 import { TmemError } from '../errors.ts';
 import { forward } from '../training/forward.ts';
 import { PackedBatch } from '../training/packed-batch.ts';
-import { Tape } from '../training/tape.ts';
 import type { TopLayers } from '../training/top-layers.ts';
 import type { LlamaModel } from './model.ts';
 import type { PrefixPass } from './prefix.ts';
@@ -37,8 +36,9 @@ export function graphDeviation(top: TopLayers, prefix: PrefixPass, model: LlamaM
   const { V } = top.shape;
   const actual = new Float32Array(V);
   try {
-    const tape = new Tape(f);
-    const { logits } = forward(tape, top, {}, batch);
+    const tape = top.backends.newTape();
+    const { rows } = forward(tape, top, {}, batch);
+    const logits = tape.linear(rows, batch.head.linear);
     f.setOutput(logits);
     f.expand(tape.graph, logits);
     runner.run(tape, { after: () => f.tensorGet(logits, actual, (batch.A - 1) * V * 4, V * 4) });

@@ -40,7 +40,7 @@ export interface Batch {
 }
 export type Params = Record<string, unknown>;
 
-export const TYPE = { F32: 0, F16: 1, Q8_0: 8, I32: 26, I64: 27, BF16: 30 } as const;
+export const TYPE = { F32: 0, F16: 1, Q8_0: 8, Q4_K: 12, I32: 26, I64: 27, BF16: 30 } as const;
 
 function declareTypes() {
   const P = 'void *';
@@ -287,10 +287,14 @@ function declare(lib: NativeLibraries) {
     /** Name of the operation that a tensor is the result of. */
     operation: b<(t: Tensor) => string>('const char *ggml_op_desc(void *)'),
     expand: b<(graph: Graph, t: Tensor) => void>('void ggml_build_forward_expand(void *, void *)'),
+    /** Empties a graph, whose nodes then are what `addNode` appends: without what those are computed from. */
+    graphClear: b<(graph: Graph) => void>('void ggml_graph_clear(void *)'),
+    addNode: b<(graph: Graph, t: Tensor) => void>('void ggml_graph_add_node(void *, void *)'),
     setInput: b<(t: Tensor) => void>('void ggml_set_input(void *)'),
     setOutput: b<(t: Tensor) => void>('void ggml_set_output(void *)'),
     setParam: b<(t: Tensor) => void>('void ggml_set_param(void *)'),
     elements: b<(t: Tensor) => number>('int64 ggml_nelements(void *)'),
+    data: b<(t: Tensor) => Raw>('void *ggml_get_data(void *)'),
     tensorName: b<(t: Tensor) => string>('const char *ggml_get_name(void *)'),
     new1: b<(c: GgmlContext, type: number, n0: number) => Tensor>('void *ggml_new_tensor_1d(void *, int, int64)'),
     new2: b<(c: GgmlContext, type: number, n0: number, n1: number) => Tensor>(
@@ -310,6 +314,8 @@ function declare(lib: NativeLibraries) {
       'void *ggml_pad_ext(void *, void *, int, int, int, int, int, int, int, int)',
     ),
     mulMat: b<Binary>('void *ggml_mul_mat(void *, void *, void *)'),
+    /** [n0 of a, n0 of b], summed over the second dimension of both. */
+    outProd: b<Binary>('void *ggml_out_prod(void *, void *, void *)'),
     add: b<Binary>('void *ggml_add(void *, void *, void *)'),
     sub: b<Binary>('void *ggml_sub(void *, void *, void *)'),
     mul: b<Binary>('void *ggml_mul(void *, void *, void *)'),
@@ -330,6 +336,10 @@ function declare(lib: NativeLibraries) {
     ),
     getRows: b<Binary>('void *ggml_get_rows(void *, void *, void *)'),
     getRowsBack: b<Ternary>('void *ggml_get_rows_back(void *, void *, void *, void *)'),
+    /** Along a dimension. */
+    concat: b<(c: GgmlContext, a: Tensor, b: Tensor, dimension: number) => Tensor>(
+      'void *ggml_concat(void *, void *, void *, int)',
+    ),
     setRows: b<Ternary>('void *ggml_set_rows(void *, void *, void *, void *)'),
     reshape2: b<(c: GgmlContext, a: Tensor, n0: number, n1: number) => Tensor>(
       'void *ggml_reshape_2d(void *, void *, int64, int64)',
@@ -441,6 +451,15 @@ export function view(pointer: Raw, bytes: number): ArrayBuffer {
 /** The n pointers stored at an address. */
 export function pointersAt(pointer: Raw, n: number): Raw[] {
   return koffi.decode(pointer, 'void *', n) as Raw[];
+}
+
+/** ggml_tensor begins with its type and buffer; then come the sizes. */
+const SIZES_OFFSET = 16;
+
+/** The first two sizes of a tensor, in ggml order. */
+export function sizesOf(tensor: Tensor): [number, number] {
+  const [n0, n1] = koffi.decode(tensor, SIZES_OFFSET, 'int64', 2) as [bigint, bigint];
+  return [Number(n0), Number(n1)];
 }
 
 /** Threads of a CPU backend; the setter is not exported by ggml itself but by the backend's registry. */

@@ -4,7 +4,7 @@ import type { Layer } from './architectures/types.ts';
 import type { GraphRunner } from './backends.ts';
 import type { LoraState } from './lora-state.ts';
 import type { PackedBatch } from './packed-batch.ts';
-import { Tape } from './tape.ts';
+import type { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
 /** Fast weights of a forward pass: those being trained, stacked on those that are not. */
@@ -85,7 +85,7 @@ export class FirstLayer {
     const buffer = f.allocateContext(this.#context, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
-    const tape = new Tape(f);
+    const tape = top.backends.newTape();
     const h = behindAttention(tape, top, deltas, batch, l, batch.hidden);
     if (this.hidden) f.expand(tape.graph, f.copy(tape.c, h, this.hidden));
     const x = tape.rmsNorm(h, top.vector(`blk.${l}.ffn_norm.weight`), top.shape.eps);
@@ -95,7 +95,7 @@ export class FirstLayer {
       const base = adapted(tape, top, { frozen: deltas.frozen }, name, x);
       f.expand(tape.graph, f.copy(tape.c, base, target.base));
       const trained = deltas.trained?.slots.get(name);
-      if (trained) f.expand(tape.graph, f.copy(tape.c, f.mulMat(tape.c, trained.a, x), target.ax!));
+      if (trained) f.expand(tape.graph, f.copy(tape.c, tape.multiply(trained.a, x), target.ax!));
     }
     runner.run(tape);
   }
@@ -146,7 +146,7 @@ function behindAttention(
 
 /**
  * The last K layers on a packed batch, from the residual stream at the cut.
- * @returns logits [V, A] of the batch's rows over its head's tokens, and the inputs of the products.
+ * @returns the head's input rows [D, A], weighted in the gradient, and the inputs of the products.
  */
 export function forward(
   tape: Tape,
@@ -154,7 +154,7 @@ export function forward(
   deltas: Deltas,
   batch: PackedBatch,
   first?: FirstLayer,
-): { logits: Tensor; inputs: ProductInputs } {
+): { rows: Tensor; inputs: ProductInputs } {
   const { L, eps } = top.shape;
   const inputs = new Map<string, Tensor>();
   let h = batch.hidden;
@@ -166,6 +166,5 @@ export function forward(
     h = tape.add(h, top.architecture.feedForward(layer, x, top.shape));
   }
   const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
-  const logits = tape.linear(tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), batch.head.linear);
-  return { logits, inputs };
+  return { rows: tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), inputs };
 }

@@ -40,9 +40,9 @@ export class CandidateHead implements Head {
     this.#rows = new Map(sorted.map((token, row) => [token, row]));
     this.#f = f;
     this.#context = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
-    const { tensor, type, inputs } = top.headWeight;
+    const { tensor, type, inputs, dense = false } = top.headWeight;
     const weight = f.new2(this.#context, type, inputs, this.V);
-    const transposed = f.new2(this.#context, TYPE.BF16, this.V, inputs);
+    const transposed = dense ? undefined : f.new2(this.#context, TYPE.BF16, this.V, inputs);
     const buffer = f.allocateContext(this.#context, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
@@ -51,11 +51,12 @@ export class CandidateHead implements Head {
     for (const [row, token] of sorted.entries())
       f.tensorGet(tensor, bytes.subarray(row * rowBytes, (row + 1) * rowBytes), token * rowBytes, rowBytes);
     f.tensorSet(weight, bytes, 0, bytes.byteLength);
-    top.withCpuTensor({ type, inputs, outputs: this.V }, (stored) => {
-      f.tensorSet(stored, bytes, 0, bytes.byteLength);
-      top.transpose({ tensor: stored, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
-    });
-    this.linear = { weight, transposed };
+    if (transposed)
+      top.withCpuTensor({ type, inputs, outputs: this.V }, (stored) => {
+        f.tensorSet(stored, bytes, 0, bytes.byteLength);
+        top.transpose({ tensor: stored, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
+      });
+    this.linear = { weight, transposed, dense };
   }
 
   rowOf(token: number): number {

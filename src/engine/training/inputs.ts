@@ -2,7 +2,6 @@
 import { forward, inputOf } from './forward.ts';
 import type { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
-import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
 const MAX_TOKENS = 512;
@@ -49,7 +48,7 @@ export function* inputsByGroup(
     for (const group of groupSamples(samples, { tokens: MAX_TOKENS })) {
       const found = new Map<string, Rows>();
       const batch = new PackedBatch(top, group, 'all');
-      const tape = new Tape(f);
+      const tape = top.backends.newTape();
       const inputs = [...forward(tape, top, { frozen }, batch).inputs].filter(([key]) => adapted.has(key));
       for (const [, input] of inputs) {
         f.setOutput(input);

@@ -2,11 +2,14 @@
 import { ggmlTypes } from '../gguf/types.ts';
 import { type BufferType, extraBufferTypes, type Native, TYPE } from '../native/library.ts';
 import type { Backends } from './backends.ts';
+import { Kernels } from './kernels.ts';
 
 export interface Layout {
   readonly type: number;
   /** Where it lies, when not in the backend's own memory: the weight is rearranged there and can only be multiplied with. */
   readonly bufferType?: BufferType;
+  /** F32, which a BLAS multiplies with in both directions. */
+  readonly dense?: boolean;
 }
 
 /** Quantised types that ggml has blocked kernels for; the others are multiplied row by row, Q6_K at two thirds of Q8_0's speed. */
@@ -26,16 +29,41 @@ export class Layouts {
   #f: Native;
   #backends: Backends;
   #extra: readonly BufferType[];
+  #blas: boolean;
+  #kernels: Kernels;
   #found = new Map<string, BufferType | undefined>();
 
-  constructor(native: Native, backends: Backends) {
+  /** @param blas whether a BLAS may be chosen, for which weights are kept in F32. */
+  constructor(native: Native, backends: Backends, { blas = true } = {}) {
     this.#f = native;
+    this.#blas = blas;
     this.#backends = backends;
+    this.#kernels = new Kernels(backends);
     this.#extra = backends.isCpu ? extraBufferTypes(native, backends.device) : [];
   }
 
-  /** @param plain the rows of the weight are read, too. */
-  choose(type: number, inputs: number, outputs: number, { plain = false } = {}): Layout {
+  /**
+   * @param plain the rows of the weight are read, too.
+   * @param backward type of the transposed copy that the gradient passes through, if it has to be one of ggml's
+   */
+  choose(
+    type: number,
+    inputs: number,
+    outputs: number,
+    { plain = false, backward = TYPE.Q8_0 as number } = {},
+  ): Layout {
+    const layout = this.#ofGgml(type, inputs, outputs, plain);
+    const dense = this.#blas && this.#kernels.prefersBlas(inputs * outputs, layout, { type: backward });
+    return dense ? { type: TYPE.F32, dense } : layout;
+  }
+
+  /** How many times faster a BLAS multiplies with large weights of a type; 0 without one. */
+  gain(type: number): number {
+    const size = 1 << 11;
+    return this.#kernels.gain(this.#ofGgml(type, size, size, false), { type: TYPE.Q8_0 });
+  }
+
+  #ofGgml(type: number, inputs: number, outputs: number, plain: boolean): Layout {
     const bufferType = plain ? undefined : this.#rearranged(type, inputs, outputs);
     if (bufferType) return { type, bufferType };
     if (!this.#backends.isCpu) return { type: this.#multiplies(undefined, type, inputs, outputs) ? type : TYPE.Q8_0 };

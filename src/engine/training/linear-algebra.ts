@@ -1,6 +1,6 @@
 /** Dense products on the backend, and the small factorisations that are done here. Matrices are row-major [rows, columns]. */
 import { type Tensor, TYPE } from '../native/library.ts';
-import { Tape } from './tape.ts';
+import type { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
 /** Computes one tensor from input matrices given as [rows, columns] arrays; the result comes back as stored. */
@@ -10,7 +10,7 @@ export function compute(
   build: (tape: Tape, inputs: Tensor[]) => Tensor,
 ): Float32Array {
   const f = top.native;
-  const tape = new Tape(f);
+  const tape = top.backends.newTape();
   const tensors = inputs.map(({ data, columns }) => {
     const t = f.new2(tape.c, TYPE.F32, columns, data.length / columns);
     f.setInput(t);
@@ -44,7 +44,7 @@ export function gram(top: TopLayers, x: Float32Array, y: Float32Array, d: number
       { data: y, columns: d },
       { data: x, columns: d },
     ],
-    (tape, [a, b]) => tape.f.mulMat(tape.c, a!, b!),
+    (tape, [a, b]) => tape.multiply(a!, b!),
   );
 }
 
@@ -56,7 +56,7 @@ export function combine(top: TopLayers, s: Float32Array, x: Float32Array, n: num
       { data: x, columns: d },
       { data: s, columns: n },
     ],
-    (tape, [a, b]) => tape.f.mulMat(tape.c, tape.f.cont(tape.c, tape.f.transpose(tape.c, a!)), b!),
+    (tape, [a, b]) => tape.combine(a!, b!),
   );
 }
 

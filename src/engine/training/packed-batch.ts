@@ -20,6 +20,18 @@ export interface PreparedSample extends TokenisedSample {
 /** Rows whose output is wanted: those that predict an answer token, or every row (to read inputs or logits). */
 export type RowChoice = 'answers' | 'all';
 
+/** Rows of a batch that follow one another. */
+export interface RowPart {
+  readonly from: number;
+  readonly n: number;
+  /** Index of each row's label in the flattened [V * n] logits, and 1s beside them. */
+  readonly flatLabels: Tensor;
+  readonly ones: Tensor;
+}
+
+/** A row of logits has the vocabulary's size; a product with fewer rows than this is not worth its weight's way through the caches. */
+export const HEAD_ROWS = 256;
+
 /**
  * Samples packed one after the other behind the prompt tokens that all of them begin with (the chat template's system turn), which
  * are computed once: causal attention makes them the same in every sample. A token sees that prefix and the earlier tokens of its own
@@ -36,9 +48,8 @@ export class PackedBatch {
   readonly rows: Tensor;
   /** Which tokens the logits are of. Default all. */
   head: Head;
-  /** Index of each row's label in the flattened [V * A] logits, and 1s beside them. */
-  readonly flatLabels: Tensor;
-  readonly ones: Tensor;
+  /** The rows, as many as the head is computed for at a time. */
+  readonly parts: readonly RowPart[];
   /** Weight of each row in the loss [1, A]. */
   readonly rowWeights: Tensor;
   /** Which of the samples each row belongs to. */
@@ -103,8 +114,11 @@ export class PackedBatch {
     const c = this.#context;
     this.hidden = f.new2(c, TYPE.F32, D, T);
     this.rows = f.new1(c, TYPE.I32, A);
-    this.flatLabels = f.new1(c, TYPE.I32, A);
-    this.ones = f.new2(c, TYPE.F32, 1, A);
+    this.parts = Array.from({ length: Math.ceil(A / HEAD_ROWS) }, (_, i) => {
+      const from = i * HEAD_ROWS;
+      const n = Math.min(HEAD_ROWS, A - from);
+      return { from, n, flatLabels: f.new1(c, TYPE.I32, n), ones: f.new2(c, TYPE.F32, 1, n) };
+    });
     this.rowWeights = f.new2(c, TYPE.F32, 1, A);
     const window = top.shape.window?.size ?? Number.POSITIVE_INFINITY;
     const isWindowed = samples.some((s) => s.tokens.length > window);
@@ -120,7 +134,7 @@ export class PackedBatch {
     const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
     set(this.hidden, hidden);
     set(this.rows, Int32Array.from(rows));
-    set(this.ones, new Float32Array(A).fill(1));
+    for (const { n, ones } of this.parts) set(ones, new Float32Array(n).fill(1));
     const setRows = (inputs: RowInputs, of: readonly number[]) => {
       const rowMask = new Float32Array(of.length * T);
       of.forEach((t, i) => {
@@ -149,8 +163,11 @@ export class PackedBatch {
   /** Logits over other tokens; the labels must be among them. */
   setHead(head: Head): void {
     this.head = head;
-    const flat = Int32Array.from(this.labels, (label, i) => i * head.V + head.rowOf(label));
-    this.#f.tensorSet(this.flatLabels, flat, 0, flat.byteLength);
+    for (const { from, n, flatLabels } of this.parts) {
+      const labels = this.labels.slice(from, from + n);
+      const flat = Int32Array.from(labels, (label, i) => i * head.V + head.rowOf(label));
+      this.#f.tensorSet(flatLabels, flat, 0, flat.byteLength);
+    }
   }
 
   /** Row weights times a factor: 1 / (sum of weights over all batches of a step) makes the loss a mean. */

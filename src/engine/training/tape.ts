@@ -6,13 +6,22 @@
  * Shapes are written in ggml order (fastest dimension first): T packed tokens, Q query rows, A answer rows, D width, V vocabulary,
  * R rank, H heads, G key-value heads, C channels of a head.
  */
+import type { MatrixProduct } from '../native/blas.ts';
 import type { GgmlContext, Graph, Native, RopeArguments, Tensor } from '../native/library.ts';
-import { TYPE } from '../native/library.ts';
+import { sizesOf, TYPE } from '../native/library.ts';
 
-/** A frozen product: W [in, out] and, when gradients must pass through it, its transposed copy [out, in]. */
+/** A frozen product: W [in, out] and, when gradients must pass through it, its transposed copy [out, in] unless it is dense. */
 export interface Linear {
   readonly weight: Tensor;
   readonly transposed: Tensor | undefined;
+  /** F32, to be multiplied with by a BLAS. */
+  readonly dense?: boolean;
+}
+
+/** A product of F32 matrices that a BLAS computes in ggml's place. */
+export interface DenseProduct extends MatrixProduct {
+  readonly a: Tensor;
+  readonly b: Tensor;
 }
 
 /** The tensors of one LoRA pair: A [in, R], A^T [R, in], B [R, out]. */
@@ -33,12 +42,17 @@ export class Tape {
   readonly f: Native;
   /** Gradient of each trained B [R, out], by the handle of B. */
   readonly gradients = new Map<Tensor, Tensor>();
+  /** By their results. */
+  readonly products = new Map<Tensor, DenseProduct>();
+  readonly #dense: boolean;
   #needsGradient = new Set<Tensor>();
   #upstream = new Map<Tensor, Tensor>();
   #steps: { out: Tensor; back: (gradient: Tensor) => void }[] = [];
 
-  constructor(native: Native) {
+  /** @param dense whether a BLAS computes F32 products: they are then written down as such, and nothing is transposed for ggml's sake. */
+  constructor(native: Native, { dense = false } = {}) {
     this.f = native;
+    this.#dense = dense;
     const bytes = native.tensorOverhead() * GRAPH_NODES + native.graphOverhead(GRAPH_NODES, false);
     this.c = native.init({ mem_size: Number(bytes), mem_buffer: null, no_alloc: true });
     this.graph = native.newGraph(this.c, GRAPH_NODES, false);
@@ -85,30 +99,69 @@ export class Tape {
     }
   }
 
+  /** W x [n, T] for W [k, n] and x [k, T]. */
+  multiply(w: Tensor, x: Tensor, dense = this.#dense): Tensor {
+    const y = this.f.mulMat(this.c, w, x);
+    if (dense) {
+      const [[K, N], [, M]] = [sizesOf(w), sizesOf(x)];
+      this.products.set(y, { a: x, b: w, transposeA: false, transposeB: true, M, N, K });
+    }
+    return y;
+  }
+
+  /** W^T d [k, T] for W [k, n] and d [n, T], both F32. */
+  #multiplyBack(w: Tensor, d: Tensor): Tensor {
+    const { f, c } = this;
+    const y = f.outProd(c, w, f.transpose(c, d));
+    const [[N, K], [, M]] = [sizesOf(w), sizesOf(d)];
+    this.products.set(y, { a: d, b: w, transposeA: false, transposeB: false, M, N, K });
+    return y;
+  }
+
+  /** X S [d, m] of X [d, n] and S [n, m]: sums of X's columns. */
+  combine(x: Tensor, s: Tensor): Tensor {
+    const { f, c } = this;
+    return this.#dense ? this.#multiplyBack(x, s) : f.mulMat(c, f.cont(c, f.transpose(c, x)), s);
+  }
+
+  /** The gradient of B [R, out] from ax [R, T] and dy [out, T]. */
+  #outer(ax: Tensor, dy: Tensor): Tensor {
+    const { f, c } = this;
+    if (!this.#dense) return f.mulMat(c, f.cont(c, f.transpose(c, ax)), f.cont(c, f.transpose(c, dy)));
+    const y = f.outProd(c, ax, dy);
+    const [[N, K], [M]] = [sizesOf(ax), sizesOf(dy)];
+    this.products.set(y, { a: dy, b: ax, transposeA: true, transposeB: false, M, N, K });
+    return y;
+  }
+
   /** y [out, T] = W x. */
   linear(x: Tensor, w: Linear): Tensor {
-    const { f, c } = this;
-    return this.#record(f.mulMat(c, w.weight, x), [x], (dy) => this.#send(x, () => f.mulMat(c, w.transposed!, dy)));
+    return this.#record(this.multiply(w.weight, x, w.dense ?? false), [x], (dy) =>
+      this.#send(x, () => this.linearBack(w, dy)),
+    );
+  }
+
+  /** W^T dy [in, T]. */
+  linearBack({ weight, transposed, dense = false }: Linear, dy: Tensor): Tensor {
+    return dense ? this.#multiplyBack(weight, dy) : this.multiply(transposed!, dy, false);
   }
 
   /** A x [R, T]. */
-  loraInput(x: Tensor, lora: LoraTensors): Tensor {
-    const { f, c } = this;
-    return this.#record(f.mulMat(c, lora.a, x), [x], (d) => this.#send(x, () => f.mulMat(c, lora.aT, d)));
+  loraInput(x: Tensor, { a, aT }: LoraTensors): Tensor {
+    return this.#record(this.multiply(a, x), [x], (d) =>
+      this.#send(x, () => (this.#dense ? this.#multiplyBack(a, d) : this.multiply(aT, d))),
+    );
   }
 
   /** base [out, T] + B ax, where ax [R, T] = A x. */
   addLora(base: Tensor, ax: Tensor, lora: LoraTensors): Tensor {
     const { f, c } = this;
-    const y = f.add(c, base, f.mulMat(c, lora.b, ax));
+    const { b } = lora;
+    const y = f.add(c, base, this.multiply(b, ax));
     const back = (dy: Tensor) => {
       this.#send(base, () => dy);
-      this.#send(ax, () => f.mulMat(c, f.cont(c, f.transpose(c, lora.b)), dy));
-      if (lora.trained) {
-        const axT = f.cont(c, f.transpose(c, ax));
-        const dyT = f.cont(c, f.transpose(c, dy));
-        this.gradients.set(lora.b, f.mulMat(c, axT, dyT));
-      }
+      this.#send(ax, () => (this.#dense ? this.#multiplyBack(b, dy) : this.multiply(f.cont(c, f.transpose(c, b)), dy)));
+      if (lora.trained) this.gradients.set(b, this.#outer(ax, dy));
     };
     return this.#record(y, [base, ax], back, lora.trained);
   }
@@ -237,6 +290,13 @@ export class Tape {
         return f.cont(c, byHead(sumGroups(dV)));
       });
     });
+  }
+
+  /** Rows of x [D, A] from `start` on, seen as a matrix of their own. No gradient passes. */
+  run(x: Tensor, start: number, n: number): Tensor {
+    const [D] = sizesOf(x);
+    const rowBytes = this.f.rowSize(TYPE.F32, D);
+    return this.f.view2(this.c, x, D, n, rowBytes, start * rowBytes);
   }
 
   /**

@@ -47,6 +47,7 @@ export interface StoredWeight {
   readonly type: number;
   readonly inputs: number;
   readonly outputs: number;
+  readonly dense?: boolean;
 }
 
 const Q8_BLOCK = 32;
@@ -124,7 +125,9 @@ export class TopLayers {
     }
     if (files.has(architecture.ropeFactors)) names.push(architecture.ropeFactors);
     const { backward = 'Q8_0' } = options;
-    const layouts = new Layouts(f, this.backends);
+    const values = (n: string) => (files.get(n)?.shape ?? []).reduce((a, b) => a * b, 1);
+    const floats = 4 * names.reduce((bytes, n) => bytes + values(n), 0);
+    const layouts = new Layouts(f, this.backends, { blas: floats < process.availableMemory() / 2 });
     const contexts = new Map<BufferType | undefined, GgmlContext>();
     const contextIn = (bufferType: BufferType | undefined) => {
       const context = contexts.get(bufferType) ?? f.init({ mem_size: 4 << 20, mem_buffer: null, no_alloc: true });
@@ -144,12 +147,13 @@ export class TopLayers {
         this.#weights.set(n, { tensor: f.new1(contextIn(undefined), t.type, inputs), type: t.type, inputs, outputs });
         continue;
       }
-      const { type, bufferType } = layouts.choose(t.type, inputs, outputs, { plain: n === this.#head });
-      const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
-      this.#weights.set(n, { tensor, type, inputs, outputs });
-      if (ends.has(n)) continue;
       const exact = n === this.#head || outputs % Q8_BLOCK !== 0;
       const copyType = TYPE[backward === 'Q8_0' && exact ? 'BF16' : backward];
+      const choice = { plain: n === this.#head, backward: copyType };
+      const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, choice);
+      const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
+      this.#weights.set(n, { tensor, type, inputs, outputs, dense });
+      if (ends.has(n) || dense) continue;
       const copy = f.new2(contextIn(undefined), copyType, outputs, inputs);
       this.#transposed.set(n, { tensor: copy, type: copyType });
     }
@@ -171,7 +175,8 @@ export class TopLayers {
 
   /** A frozen product by its GGUF name. */
   linear(name: string): Linear {
-    return { weight: this.#get(name).tensor, transposed: this.#transposed.get(name)?.tensor };
+    const { tensor, dense = false } = this.#get(name);
+    return { weight: tensor, transposed: this.#transposed.get(name)?.tensor, dense };
   }
 
   /** A norm's scale or a bias. */

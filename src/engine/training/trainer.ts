@@ -1,21 +1,19 @@
 import { throwIfAborted } from '../errors.ts';
-import { type GgmlContext, type Tensor, TYPE } from '../native/library.ts';
+import { type GgmlContext, type Native, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer } from '../types.ts';
 import type { GraphRunner } from './backends.ts';
 import { type Deltas, FirstLayer, forward } from './forward.ts';
-import { CandidateHead } from './head.ts';
+import { CandidateHead, fullHead, type Head } from './head.ts';
 import { LoraState, resizeRows } from './lora-state.ts';
+import { crossEntropy, crossEntropyGradient, type RowLosses } from './loss.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
-import { Tape } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
 /**
- * Computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: the mask is tokens x tokens, and an
- * answer token takes several rows of the vocabulary's size.
+ * Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: activations grow with them, the
+ * attention with their square.
  */
-export const MAX_PIECE = { tokens: 640, answerTokens: 32 };
-/** With a head of few tokens; small enough that the attention, which grows with the square, is cheap. */
-export const MAX_SMALL_HEAD_PIECE = { tokens: 384, answerTokens: 384 };
+export const MAX_PIECE_TOKENS = 640;
 
 export interface Piece {
   readonly batch: PackedBatch;
@@ -87,14 +85,19 @@ export class Trainer {
     this.#frozen?.free();
   }
 
+  /** Over the whole vocabulary. */
+  get head(): Head {
+    return fullHead(this.#top);
+  }
+
   candidateHead(tokens: Iterable<number>): CandidateHead {
     return new CandidateHead(this.#top, tokens);
   }
 
   /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by the sum of the weights. */
-  pack(samples: readonly PreparedSample[], { smallHead = false } = {}): Piece[] {
+  pack(samples: readonly PreparedSample[]): Piece[] {
     const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
-    const pieces = groupSamples(samples, smallHead ? MAX_SMALL_HEAD_PIECE : MAX_PIECE).map((group) => {
+    const pieces = groupSamples(samples, { tokens: MAX_PIECE_TOKENS }).map((group) => {
       const batch = new PackedBatch(this.#top, group);
       const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#runner) : undefined;
       return { batch, first };
@@ -133,23 +136,27 @@ export class Trainer {
     const found: number[][] = [];
     for (const { batch, first } of pieces) {
       throwIfAborted(signal);
-      const tape = new Tape(f);
-      const { logits } = forward(tape, this.#top, this.#deltas, batch, first);
-      const { logProbs } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
-      f.setOutput(logProbs);
-      if (onLogits) f.setOutput(logits);
-      f.expand(tape.graph, logProbs);
-      const rows = new Float32Array(batch.A);
+      const tape = this.#top.backends.newTape();
+      const { rows } = forward(tape, this.#top, this.#deltas, batch, first);
+      const parts: RowLosses[] = [];
+      crossEntropy(tape, batch, rows, (part) => {
+        if (onLogits) f.setOutput(part.logits);
+        f.setOutput(part.logProbs);
+        f.expand(tape.graph, part.logProbs);
+        parts.push(part);
+      });
+      let logProbs!: Float32Array;
       this.#runner.run(tape, {
         after: () => {
-          f.tensorGet(logProbs, rows, 0, rows.byteLength);
-          if (!onLogits) return;
-          const all = new Float32Array(batch.A * batch.head.V);
-          f.tensorGet(logits, all, 0, all.byteLength);
-          onLogits(all, batch.head.V);
+          logProbs = readLogProbs(f, parts, batch.A);
+          for (const part of onLogits ? parts : []) {
+            const all = new Float32Array(part.rows * batch.head.V);
+            f.tensorGet(part.logits, all, 0, all.byteLength);
+            onLogits!(all, batch.head.V);
+          }
         },
       });
-      found.push(...bySample(batch, rows));
+      found.push(...bySample(batch, logProbs));
       await yieldToEvents();
     }
     return found;
@@ -161,13 +168,12 @@ export class Trainer {
   ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
-    const tape = new Tape(f);
+    const tape = top.backends.newTape();
     const { c, graph } = tape;
-    const { logits } = forward(tape, top, this.#deltas, batch, first);
-    const { logProbs, gradient } = tape.crossEntropy(logits, batch.flatLabels, batch.ones, batch.head.V, batch.A);
-    f.setOutput(logProbs);
-    f.expand(graph, logProbs);
-    tape.backward(logits, gradient);
+    const { rows } = forward(tape, top, this.#deltas, batch, first);
+    const { parts, gradient } = crossEntropyGradient(tape, batch, rows);
+    for (const { logProbs } of parts) f.setOutput(logProbs);
+    tape.backward(rows, gradient);
     const squares: { tensor: Tensor; value: Float32Array }[] = [];
     for (const slot of this.state.slots.values()) {
       const found = tape.gradients.get(slot.b);
@@ -179,16 +185,16 @@ export class Trainer {
       f.expand(graph, square);
       squares.push({ tensor: square, value: new Float32Array(1) });
     }
-    const rows = new Float32Array(batch.A);
+    let logProbs!: Float32Array;
     this.#runner.run(tape, {
       after: () => {
-        f.tensorGet(logProbs, rows, 0, rows.byteLength);
+        logProbs = readLogProbs(f, parts, batch.A);
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
       },
     });
     let loss = 0;
-    for (let i = 0; i < rows.length; i++) loss -= rows[i]! * batch.weights[i]! * batch.scale;
-    return { loss, tokenLosses: bySample(batch, rows), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+    for (let i = 0; i < logProbs.length; i++) loss -= logProbs[i]! * batch.weights[i]! * batch.scale;
+    return { loss, tokenLosses: bySample(batch, logProbs), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
   /** One optimiser step along the gradient in the state. */
@@ -211,11 +217,11 @@ export class Trainer {
             1 / (1 - (o.beta2 ?? 0.999) ** this.#step),
           ];
     f.tensorSet(this.#optimizerParams, Float32Array.from(params), 0, params.length * 4);
-    const tape = new Tape(f);
+    const tape = this.#top.backends.newTape();
     for (const slot of this.state.slots.values()) {
       f.setParam(slot.b);
       const P = this.#penalties.get(slot.name);
-      const gradient = P ? f.add(tape.c, slot.gradient!, f.mulMat(tape.c, P, slot.b)) : slot.gradient!;
+      const gradient = P ? f.add(tape.c, slot.gradient!, tape.multiply(P, slot.b)) : slot.gradient!;
       f.expand(
         tape.graph,
         o.kind === 'sgd'
@@ -225,6 +231,12 @@ export class Trainer {
     }
     this.#runner.run(tape);
   }
+}
+
+function readLogProbs(f: Native, parts: readonly RowLosses[], A: number): Float32Array {
+  const all = new Float32Array(A);
+  for (const { from, rows, logProbs } of parts) f.tensorGet(logProbs, all.subarray(from, from + rows), 0, rows * 4);
+  return all;
 }
 
 /** Losses of each sample's answer tokens, from the log-probabilities of the rows. */

@@ -15,17 +15,14 @@ export class TrainingStep {
   readonly losses: readonly Float64Array[];
   #trainer: Trainer;
   #candidates: number;
-  #samples: readonly PreparedSample[];
   #pieces: readonly Piece[];
-  /** The head of likely tokens and the samples packed for it. */
-  #likely: { readonly head: CandidateHead; readonly pieces: readonly Piece[] } | undefined;
+  #likely: CandidateHead | undefined;
   #passesSinceLook = Number.POSITIVE_INFINITY;
 
   /** @param candidates 0: every pass is over the whole vocabulary. */
   constructor(trainer: Trainer, samples: readonly PreparedSample[], candidates = 0) {
     this.#trainer = trainer;
     this.#candidates = candidates;
-    this.#samples = samples;
     this.losses = samples.map((s) => new Float64Array(s.tokens.length - s.promptLength).fill(Number.POSITIVE_INFINITY));
     this.#pieces = trainer.pack(samples);
   }
@@ -33,8 +30,7 @@ export class TrainingStep {
   /** Loss (mean over all answer tokens) and gradient. */
   async gradient(signal?: AbortSignal): Promise<{ loss: number; gradNorm: number }> {
     if (this.#candidates > 0 && this.#passesSinceLook >= LIKELY_PASSES) await this.look(signal);
-    const pieces = this.#likely?.pieces ?? this.#pieces;
-    const { loss, gradNorm, tokenLosses } = await this.#trainer.gradient(pieces, signal);
+    const { loss, gradNorm, tokenLosses } = await this.#trainer.gradient(this.#pieces, signal);
     this.#keep(tokenLosses);
     this.#passesSinceLook++;
     return { loss, gradNorm };
@@ -44,6 +40,7 @@ export class TrainingStep {
   async look(signal?: AbortSignal): Promise<void> {
     const found = new Set<number>();
     const collect = (logits: Float32Array, V: number) => collectLikely(logits, V, this.#candidates, found);
+    for (const { batch } of this.#pieces) batch.setHead(this.#trainer.head);
     this.#keep(await this.#trainer.losses(this.#pieces, signal, this.#candidates > 0 ? collect : undefined));
     if (this.#candidates > 0) this.#takeUp(found);
     this.#passesSinceLook = 0;
@@ -55,16 +52,13 @@ export class TrainingStep {
 
   #takeUp(found: Set<number>): void {
     for (const { batch } of this.#pieces) for (const label of batch.labels) found.add(label);
-    const head = this.#trainer.candidateHead(found);
-    const pieces = this.#likely?.pieces ?? this.#trainer.pack(this.#samples, { smallHead: true });
-    this.#likely?.head.free();
-    for (const { batch } of pieces) batch.setHead(head);
-    this.#likely = { head, pieces };
+    this.#likely?.free();
+    this.#likely = this.#trainer.candidateHead(found);
+    for (const { batch } of this.#pieces) batch.setHead(this.#likely);
   }
 
   free(): void {
     freePieces(this.#pieces);
-    freePieces(this.#likely?.pieces ?? []);
-    this.#likely?.head.free();
+    this.#likely?.free();
   }
 }

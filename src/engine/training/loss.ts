@@ -1,0 +1,49 @@
+import type { Tensor } from '../native/library.ts';
+import type { PackedBatch } from './packed-batch.ts';
+import type { Tape } from './tape.ts';
+
+/** The loss of some of a batch's rows. */
+export interface RowLosses {
+  readonly from: number;
+  readonly rows: number;
+  /** [V, rows] */
+  readonly logits: Tensor;
+  /** [1, rows], of the labels. */
+  readonly logProbs: Tensor;
+}
+
+/**
+ * Cross entropy of the head's input rows [D, A], part by part so that what is held does not grow with A times the vocabulary.
+ * `onPart` gets each part before the next one's nodes are made.
+ */
+export function crossEntropy(
+  tape: Tape,
+  batch: PackedBatch,
+  rows: Tensor,
+  onPart: (part: RowLosses, gradient: Tensor) => void,
+): void {
+  const { V, linear } = batch.head;
+  for (const { from, n, flatLabels, ones } of batch.parts) {
+    const logits = tape.multiply(linear.weight, tape.run(rows, from, n), linear.dense ?? false);
+    const { logProbs, gradient } = tape.crossEntropy(logits, flatLabels, ones, V, n);
+    onPart({ from, rows: n, logits, logProbs }, gradient);
+  }
+}
+
+/** The same with the gradient [D, A] to the rows. */
+export function crossEntropyGradient(
+  tape: Tape,
+  batch: PackedBatch,
+  rows: Tensor,
+): { parts: RowLosses[]; gradient: Tensor } {
+  const { f, c, graph } = tape;
+  const parts: RowLosses[] = [];
+  let all: Tensor | undefined;
+  crossEntropy(tape, batch, rows, (part, gradient) => {
+    const d = tape.linearBack(batch.head.linear, gradient);
+    for (const t of [part.logProbs, d]) f.expand(graph, t);
+    parts.push(part);
+    all = all ? f.concat(c, all, d, 1) : d;
+  });
+  return { parts, gradient: all! };
+}
