@@ -37,6 +37,17 @@ export const pairSchema = z.strictObject({
 });
 export type Pair = z.infer<typeof pairSchema>;
 
+export const quizSchema = z.strictObject({
+  /** A pair of the write, the same in other words, or a pair of an earlier write. */
+  kind: z.enum(['pair', 'paraphrase', 'earlier']),
+  /** Its id. */
+  pair: z.string(),
+  question: z.string(),
+  answer: z.string(),
+  ok: z.boolean(),
+});
+export type QuizResult = z.infer<typeof quizSchema>;
+
 export const writeRecordSchema = z.strictObject({
   id: z.string().min(1),
   /** ISO time of the write. */
@@ -48,6 +59,10 @@ export const writeRecordSchema = z.strictObject({
   verdict: z.enum(['committed', 'refused', 'empty']),
   /** Why it was refused. */
   reason: z.string().optional(),
+  /** Earlier pairs that no longer hold, and the pair of this write that took their place. */
+  superseded: z.array(z.strictObject({ pair: z.string(), by: z.string() })).optional(),
+  /** What was asked after the training, and answered. */
+  quiz: z.array(quizSchema).optional(),
   /** Loss before each step. A diverged one is not finite, which JSON writes as null. */
   loss: z.array(z.number().or(z.null().transform(() => Number.NaN))),
   /** Pairs whose answer is recalled after the write. */
