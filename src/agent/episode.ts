@@ -19,17 +19,19 @@
  * - m has a bound: when it is passed the policy rewrites m, and if that is still too long its oldest lines go.
  * - Pairs are tied to the sentence of h that holds their answer, and are dropped when there is none, or when they repeat or
  *   contradict one another (see pairs.ts). The paper trains on all.
- * - The write is guarded and may be refused; its facts are then kept as text in m.
+ * - The write is guarded and may be refused; its facts, and those of a write that do not stick, are kept as text in m.
  * - Question-agnostic extraction is the default: what a user has. The paper's benchmarks show the question to the
  *   extraction (`questionAware`).
  * - An answer to a question may be asked of the weights alone, without m (`useExplicit: false`).
  */
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
+import { notRecalled } from '../memory/ledger.ts';
 import type { Snapshot, WorkingTurn } from '../memory/session.ts';
 import {
   emptyMemory,
   type MemoryState,
+  type Pair,
   type Turn,
   type WriteEvent,
   type WriteRecord,
@@ -172,7 +174,8 @@ export class Episode {
         const onEvent = (event: WriteEvent) => trace?.({ type: 'write', event });
         const written = await this.#options.write(next.state, [...pairs], { signal, onEvent });
         record = written.record;
-        next = { ...next, state: record.verdict === 'refused' ? await this.#keep(written, signal) : written.state };
+        const lost = record.verdict === 'refused' ? record.pairs : notRecalled(record);
+        next = { ...next, state: await this.#keep(written.state, lost, signal) };
       }
       await this.#options.onChange?.(next);
     } catch (error) {
@@ -231,12 +234,12 @@ export class Episode {
     return { pairs, explicit: memory };
   }
 
-  /** The facts of a refused write stay as text. */
-  async #keep(written: { state: MemoryState; record: WriteRecord }, signal?: AbortSignal): Promise<MemoryState> {
-    const facts = written.record.pairs.map((pair) => `${pair.instruction} ${pair.output}`);
-    const { explicit } = written.state;
-    const kept = await remember(this.#options.engine, explicit, facts, this.#explicitTokens, { signal });
-    return { ...written.state, explicit: kept };
+  /** What the weights did not take stays as text. */
+  async #keep(state: MemoryState, pairs: readonly Pair[], signal?: AbortSignal): Promise<MemoryState> {
+    if (pairs.length === 0) return state;
+    const facts = pairs.map((pair) => `${pair.instruction} ${pair.output}`);
+    const explicit = await remember(this.#options.engine, state.explicit, facts, this.#explicitTokens, { signal });
+    return { ...state, explicit };
   }
 
   #context(history: readonly WorkingTurn[] = this.#history, memory = this.#state.explicit) {

@@ -126,7 +126,16 @@ export class ScriptedEngine implements Engine {
     );
     const tokens = await this.tokenize(request.answer);
     const same = own === request.answer;
-    return { tokens, logProbs: new Float64Array(tokens.length).fill(same ? 0 : -5), greedy: tokens.map(() => same) };
+    const logProb = same ? 0 : -5;
+    return {
+      tokens,
+      logProbs: new Float64Array(tokens.length).fill(logProb),
+      greedy: tokens.map(() => same),
+      ...(request.likely && {
+        likely: tokens.map((token) => ({ tokens: Int32Array.of(token), logProbs: Float32Array.of(logProb) })),
+      }),
+      ...(request.others && { others: request.others.map((some) => new Float32Array(some.length).fill(logProb)) }),
+    };
   }
 
   async initialise(request: InitialiseRequest): Promise<FastWeights> {

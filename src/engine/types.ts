@@ -96,7 +96,16 @@ export interface ScoreRequest {
   /** The text whose tokens are scored, tokenised on its own after the prompt. */
   readonly answer: string;
   readonly fastWeights?: boolean;
+  /** Also give this many of the most probable tokens at each answer token. */
+  readonly likely?: number;
+  /** Also score these tokens in the place of each answer token. */
+  readonly others?: readonly Int32Array[];
   readonly signal?: AbortSignal;
+}
+
+export interface Likely {
+  readonly tokens: Int32Array;
+  readonly logProbs: Float32Array;
 }
 
 export interface Score {
@@ -105,6 +114,10 @@ export interface Score {
   readonly logProbs: Float64Array;
   /** Whether each answer token is the most probable one. */
   readonly greedy: readonly boolean[];
+  /** At each answer token, if asked for. */
+  readonly likely?: readonly Likely[];
+  /** Log-probabilities of the other tokens, if there were any. */
+  readonly others?: readonly Float32Array[];
 }
 
 export interface JsonSchema {

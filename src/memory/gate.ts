@@ -1,17 +1,19 @@
-import type { Engine } from '../engine/types.ts';
+import type { Engine, Likely } from '../engine/types.ts';
 import { GATE, ownAnswers } from './anchors.ts';
 import type { WriteEvent } from './types.ts';
 
 /** Share of the gate's prompts that must keep their answers. */
 const KEPT = 0.9;
-/** A prompt keeps its answer while the base model's own words lose at most this many nats a token. */
+/** A prompt keeps its answer while the next-token distributions along it are this near to the base model's, in nats a token. */
 const NATS = 0.5;
+/** Tokens whose probabilities are compared one by one; the others as one. */
+const LIKELY = 64;
 
 interface GatePrompt {
   readonly instruction: string;
+  /** The base model's own answer, and what it might have said at each of its tokens. */
   readonly output: string;
-  /** Mean log-probability of a token of the output, without fast weights. */
-  readonly base: number;
+  readonly likely: readonly Likely[];
 }
 
 export interface GateOptions {
@@ -22,7 +24,11 @@ export interface GateOptions {
 /** The base model does not change while an engine lives, so its side is computed once. */
 const prompts = new WeakMap<Engine, GatePrompt[]>();
 
-/** Asks the gate's prompts, which are never trained on, with the weights in force. @returns what is wrong, or undefined. */
+/**
+ * Asks the gate's prompts (`GATE`), which are never trained on, with the weights in force: the KL divergence of the next-token
+ * distributions along the base model's own answers from those at Delta = 0.
+ * @returns what is wrong, or undefined.
+ */
 export async function ordinaryAnswersChanged(
   engine: Engine,
   { signal, onEvent = () => {} }: GateOptions,
@@ -30,10 +36,13 @@ export async function ordinaryAnswersChanged(
   const gate = prompts.get(engine) ?? (await basePrompts(engine, signal));
   prompts.set(engine, gate);
   const kept = await Promise.all(
-    gate.map(async ({ instruction, output, base }) => {
-      const lost = base - (await meanLogProb(engine, instruction, output, true, signal));
-      const ok = lost <= NATS;
-      onEvent({ type: 'quiz', kind: 'anchor', question: instruction, answer: `${lost.toFixed(2)} nats a token`, ok });
+    gate.map(async ({ instruction, output, likely }) => {
+      const others = likely.map(({ tokens }) => tokens);
+      const prompt = [{ role: 'user' as const, content: instruction }];
+      const now = await engine.score({ prompt, answer: output, fastWeights: true, others, signal });
+      const nats = likely.reduce((sum, base, i) => sum + divergence(base.logProbs, now.others![i]!), 0) / likely.length;
+      const ok = nats <= NATS;
+      onEvent({ type: 'quiz', kind: 'anchor', question: instruction, answer: `${nats.toFixed(2)} nats a token`, ok });
       return ok;
     }),
   );
@@ -41,10 +50,28 @@ export async function ordinaryAnswersChanged(
   return n < gate.length * KEPT ? `${gate.length - n} of ${gate.length} ordinary answers changed` : undefined;
 }
 
+/** KL divergence of q from p in nats, of which the log-probabilities of some tokens are given; all others count as one. */
+export function divergence(p: ArrayLike<number>, q: ArrayLike<number>): number {
+  let [sum, pRest, qRest] = [0, 1, 1];
+  for (let i = 0; i < p.length; i++) {
+    const mass = Math.exp(p[i]!);
+    sum += mass * (p[i]! - q[i]!);
+    pRest -= mass;
+    qRest -= Math.exp(q[i]!);
+  }
+  // What rounding leaves of nothing is not a difference.
+  const [pLeft, qLeft] = [Math.max(pRest, 1e-6), Math.max(qRest, 1e-6)];
+  return sum + pLeft * Math.log(pLeft / qLeft);
+}
+
 async function basePrompts(engine: Engine, signal?: AbortSignal): Promise<GatePrompt[]> {
   const answers = (await ownAnswers(engine, GATE, signal)).filter((a) => a.output !== '');
   return Promise.all(
-    answers.map(async (a) => ({ ...a, base: await meanLogProb(engine, a.instruction, a.output, false, signal) })),
+    answers.map(async ({ instruction, output }) => {
+      const prompt = [{ role: 'user' as const, content: instruction }];
+      const { likely } = await engine.score({ prompt, answer: output, fastWeights: false, likely: LIKELY, signal });
+      return { instruction, output, likely: likely! };
+    }),
   );
 }
 

@@ -31,6 +31,7 @@ export async function rebuild(
 ): Promise<MemoryState[]> {
   const records = history.at(-1)!.writes;
   const states = history.slice(0, from + 1);
+  const dropped = new Set(records.flatMap(({ pairs }) => pairs.filter((pair) => !keeps(pair)).map(({ id }) => id)));
   let state = { ...history[from]!, explicit: scrub(history[from]!.explicit) };
   states[from] = state;
   await engine.setFastWeights(state.weights);
@@ -38,7 +39,7 @@ export async function rebuild(
     throwIfAborted(signal);
     const before = records[i]!;
     const pairs = before.pairs.filter(keeps);
-    let record: WriteRecord = { ...before, pairs };
+    let record = without(before, pairs, dropped);
     let { weights } = state;
     if (before.verdict === 'committed') {
       const recipe = getRecipe(before.recipe, { layers: before.layers });
@@ -56,4 +57,17 @@ export async function rebuild(
     onWrite?.(i, record);
   }
   return states;
+}
+
+/** A record of a write that is not tried again, without what it says of dropped pairs. */
+function without(record: WriteRecord, pairs: WriteRecord['pairs'], dropped: ReadonlySet<string>): WriteRecord {
+  const { quiz, reason, ...rest } = record;
+  // A reason may quote a pair.
+  const told = pairs.length === record.pairs.length ? reason : 'with pairs that were forgotten since';
+  return {
+    ...rest,
+    pairs,
+    ...(reason !== undefined && { reason: told }),
+    ...(quiz && { quiz: quiz.filter(({ pair }) => !dropped.has(pair)) }),
+  };
 }

@@ -16,7 +16,8 @@ const FILLERS = new Set(
   ),
 );
 
-function contentWords(text: string): string[] {
+/** Its words without those that say little; all of them if there are no others. */
+export function contentWords(text: string): string[] {
   const words = normalise(text).split(' ').filter(Boolean);
   const kept = words.filter((w) => !FILLERS.has(w));
   return kept.length > 0 ? kept : words;

@@ -92,7 +92,7 @@ export type WriteEvent =
   | { readonly type: 'train'; readonly event: TrainEvent; readonly totalSteps?: number }
   | {
       readonly type: 'quiz';
-      readonly kind: 'pair' | 'anchor';
+      readonly kind: QuizResult['kind'] | 'anchor';
       readonly question: string;
       readonly answer: string;
       readonly ok: boolean;

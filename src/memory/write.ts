@@ -5,17 +5,25 @@
  */
 import { randomUUID } from 'node:crypto';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
-import { complete, type Engine, type FastWeights, type Sample } from '../engine/types.ts';
+import type { Engine, FastWeights, Sample, TrainEvent, TrainRequest } from '../engine/types.ts';
 import { asSamples, type OwnAnswer, ownAnswers } from './anchors.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
+import { contradictions, standingPairs, supersededBy, unsupported } from './ledger.ts';
 import { ORDINARY, ordinarySamples } from './ordinary.ts';
-import { normalise, recalls } from './recall.ts';
+import { paraphrase } from './paraphrase.ts';
+import { type Question, quiz, score } from './quiz.ts';
 import type { Recipe } from './recipe.ts';
-import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
+import type { MemoryState, Pair, QuizResult, WriteEvent, WriteRecord } from './types.ts';
 
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
 const LEAST_RECALL = 0.25;
+/** A write of which more pairs than this are not what their source says was not made by an extraction. */
+const MOST_UNSUPPORTED = 0.5;
+/** Earlier pairs that are asked, and the share of those right before that must still be. */
+const EARLIER = { asked: 8, kept: 0.5 };
+/** What the learning rate is multiplied with when training diverges, once. */
+const SLOWER = 0.3;
 const MOST_RANK = 64;
 /** Earlier pairs that are looked at for each one that is replayed: the cost of looking grows with them. */
 const REPLAY_CANDIDATES = 4;
@@ -41,7 +49,9 @@ export async function writePairs(
   const start = performance.now();
   const { signal, onEvent = () => {} } = options;
   const loss: number[] = [];
-  const finish = (weights: FastWeights | null, verdict: WriteRecord['verdict'], recalled: number, reason?: string) => {
+  let results: readonly QuizResult[] = [];
+  const finish = (weights: FastWeights | null, verdict: WriteRecord['verdict'], reason?: string) => {
+    const superseded = verdict === 'committed' ? supersededBy(state.writes, pairs) : [];
     const record: WriteRecord = {
       id: randomUUID(),
       time: new Date().toISOString(),
@@ -50,14 +60,18 @@ export async function writePairs(
       layers: recipe.layers,
       verdict,
       ...(reason === undefined ? {} : { reason }),
+      ...(superseded.length > 0 && { superseded }),
+      ...(results.length > 0 && { quiz: [...results] }),
       loss,
-      recalled,
+      recalled: score(results, 'pair').right,
       ms: Math.round(performance.now() - start),
     };
     onEvent({ type: 'verdict', record });
     return { state: { ...state, weights, writes: [...state.writes, record] }, record };
   };
-  if (pairs.length === 0) return finish(state.weights, 'empty', 0);
+  if (pairs.length === 0) return finish(state.weights, 'empty');
+  const flaw = recipe.gate ? flawOf(pairs) : undefined;
+  if (flaw) return finish(state.weights, 'refused', flaw);
 
   const earlier = standingPairs(state.writes, pairs);
   const candidates = spreadOver(earlier, recipe.replay * REPLAY_CANDIDATES, state.writes.length);
@@ -66,45 +80,81 @@ export async function writePairs(
   const replayed = Math.min(candidates.length, recipe.replay);
   onEvent({ type: 'write-start', pairs: pairs.length, replayed, anchors: anchors.length });
   try {
+    const questions: Question[] = await questionsFor(engine, state, pairs, earlier, recipe, signal);
     let trained: Trained;
     try {
-      trained = await trainWrite(
-        engine,
-        state,
-        pairs,
-        { earlier, candidates, replayed, anchors },
-        recipe,
-        options,
-        loss,
-      );
+      const material = { earlier, candidates, replayed, anchors };
+      trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
-      return finish(state.weights, 'refused', 0, error.message);
+      return finish(state.weights, 'refused', error.message);
     }
-    let recalled = 0;
     let reason: string | undefined;
     for (const factor of recipe.gate && recipe.mode === 'shard' ? BACK_OFF : [1]) {
       const weights = stack(trained.frozen, factor === 1 ? trained.weights : scaleB(trained.weights, factor));
       await engine.setFastWeights(weights);
-      const [right, changed] = await Promise.all([
-        quiz(engine, pairs, options),
+      const [answers, changed] = await Promise.all([
+        quiz(engine, questions, options),
         recipe.gate ? ordinaryAnswersChanged(engine, options) : undefined,
       ]);
       throwIfAborted(signal);
-      recalled = right;
-      const tooFew = recipe.gate && recalled < pairs.length * LEAST_RECALL;
-      reason = tooFew ? `only ${recalled} of ${pairs.length} pairs were recalled` : changed;
-      if (reason === undefined) return finish(weights, 'committed', recalled);
+      results = answers;
+      const { right } = score(answers, 'pair');
+      const tooFew = recipe.gate && right < pairs.length * LEAST_RECALL;
+      const { right: kept, asked } = score(answers, 'earlier');
+      const lost = recipe.gate && kept < asked * EARLIER.kept;
+      reason = tooFew
+        ? `only ${right} of ${pairs.length} pairs were recalled`
+        : lost
+          ? `only ${kept} of ${asked} earlier pairs were still recalled`
+          : changed;
+      if (reason === undefined) return finish(weights, 'committed');
       // A smaller Delta recalls less: where it already recalls too little, backing off cannot help.
       if (tooFew) break;
     }
     await engine.setFastWeights(state.weights);
-    return finish(state.weights, 'refused', recalled, reason);
+    return finish(state.weights, 'refused', reason);
   } catch (error) {
     await engine.setFastWeights(state.weights);
     throw error;
   }
+}
+
+/** What is wrong with the pairs themselves, or undefined. */
+function flawOf(pairs: readonly Pair[]): string | undefined {
+  const [against] = contradictions(pairs);
+  if (against) return `two pairs answer "${against[0].instruction}" differently`;
+  const { length } = unsupported(pairs);
+  return length > pairs.length * MOST_UNSUPPORTED
+    ? `${length} of ${pairs.length} pairs do not say what their source says`
+    : undefined;
+}
+
+/** The pairs, each in other words, too, and some earlier ones that were recalled when they were last asked. */
+async function questionsFor(
+  engine: Engine,
+  state: MemoryState,
+  pairs: readonly Pair[],
+  earlier: readonly Pair[],
+  recipe: Recipe,
+  signal: AbortSignal | undefined,
+): Promise<Question[]> {
+  const own = pairs.map((pair): Question => ({ kind: 'pair', pair }));
+  if (!recipe.gate) return own;
+  const reworded = await Promise.all(
+    pairs.map(async (pair) =>
+      (recipe.paraphrases > 0 ? await paraphrase(engine, pair.instruction, signal) : [])
+        .slice(0, recipe.paraphrases)
+        .map((question): Question => ({ kind: 'paraphrase', pair, question })),
+    ),
+  );
+  const last = new Map<string, boolean>();
+  for (const { quiz: asked = [] } of state.writes)
+    for (const { kind, pair, ok } of asked) if (kind !== 'paraphrase') last.set(pair, ok);
+  const known = earlier.filter((pair) => last.get(pair.id));
+  const before = spreadOver(known, EARLIER.asked, state.writes.length);
+  return [...own, ...reworded.flat(), ...before.map((pair): Question => ({ kind: 'earlier', pair }))];
 }
 
 interface Trained {
@@ -158,63 +208,36 @@ async function trainWrite(
     weights = await engine.initialise({ init, rank, layers, seed: state.writes.length, frozen, signal });
   }
   const totalSteps = recipe.epochs * Math.ceil((samples.length + material.replayed) / recipe.batch);
-  const result = await engine.train(
-    {
-      samples,
-      weights,
-      frozen,
-      optimizer: recipe.optimizer,
-      epochs: recipe.epochs,
-      batch: recipe.batch,
-      stop: {
-        samples: pairs.length,
-        loss: recipe.stopLoss,
-        share: recipe.stopShare,
-        patience: recipe.patience || undefined,
-      },
-      candidates: recipe.candidates,
-      replay,
-      still: recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined,
-      signal,
+  const still = recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined;
+  const onTrain = (event: TrainEvent) => {
+    if (event.type === 'step') loss.push(event.loss);
+    onEvent({ type: 'train', event, totalSteps });
+  };
+  const request = (lr: number): TrainRequest => ({
+    samples,
+    weights,
+    frozen,
+    optimizer: { ...recipe.optimizer, lr },
+    epochs: recipe.epochs,
+    batch: recipe.batch,
+    stop: {
+      samples: pairs.length,
+      loss: recipe.stopLoss,
+      share: recipe.stopShare,
+      patience: recipe.patience || undefined,
     },
-    (event) => {
-      if (event.type === 'step') loss.push(event.loss);
-      onEvent({ type: 'train', event, totalSteps });
-    },
-  );
+    candidates: recipe.candidates,
+    replay,
+    still,
+    signal,
+  });
+  const { lr } = recipe.optimizer;
+  const result = await engine.train(request(lr), onTrain).catch((error: unknown) => {
+    if (!recipe.gate || !(error instanceof TmemError) || error.code !== 'failed') throw error;
+    loss.length = 0;
+    return engine.train(request(lr * SLOWER), onTrain);
+  });
   return { weights: result.weights, frozen: frozen ?? null };
-}
-
-/** Asks each pair with an empty context. @returns how many answers hold the pair's output. */
-async function quiz(
-  engine: Engine,
-  pairs: readonly Pair[],
-  { signal, onEvent = () => {} }: WriteOptions,
-): Promise<number> {
-  const results = await Promise.all(
-    pairs.map(async ({ instruction, output }) => {
-      const prompt = [{ role: 'user' as const, content: instruction }];
-      // Where every token of the output is the most probable one, it is what greedy decoding says: reading is faster than writing.
-      const { tokens, greedy } = await engine.score({ prompt, answer: output, signal });
-      const text = greedy.every(Boolean)
-        ? output
-        : (await complete(engine, { prompt, maxTokens: tokens.length + 12, signal })).text;
-      const ok = recalls(text, { instruction, output });
-      onEvent({ type: 'quiz', kind: 'pair', question: instruction, answer: text.trim(), ok });
-      return ok;
-    }),
-  );
-  return results.filter(Boolean).length;
-}
-
-/** Pairs of committed writes that still hold: of several answers to one question the last, and none to what `newer` answer again. */
-export function standingPairs(writes: readonly WriteRecord[], newer: readonly Pair[] = []): Pair[] {
-  const byQuestion = new Map<string, Pair>();
-  for (const write of writes)
-    if (write.verdict === 'committed')
-      for (const pair of write.pairs) byQuestion.set(normalise(pair.instruction), pair);
-  for (const pair of newer) byQuestion.delete(normalise(pair.instruction));
-  return [...byQuestion.values()];
 }
 
 /** At most n earlier pairs, evenly spread over the ledger and moving on with every write. */

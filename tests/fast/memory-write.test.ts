@@ -7,6 +7,7 @@ import { TmemError } from '../../src/engine/errors.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
 import { asSamples, GATE } from '../../src/memory/anchors.ts';
+import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
@@ -37,6 +38,7 @@ const RECIPE: Recipe = {
   replay: 8,
   anchors: 6,
   gate: true,
+  paraphrases: 0,
   scale: 40,
   ridge: 0.03,
 };
@@ -293,6 +295,106 @@ test('a training that diverges is refused with its reason, with the gate on and 
       assert.equal(next.weights, state.weights);
     });
   }
+});
+
+test('a training that diverges is tried once more, more slowly', async () => {
+  const engine = learner();
+  const state = fresh(engine);
+  const { train } = engine;
+  const rates: number[] = [];
+  engine.train = async (request, onEvent) => {
+    rates.push(request.optimizer.lr);
+    onEvent?.({ type: 'step', epoch: 1, step: 1, loss: rates.length === 1 ? Number.NaN : 2, gradNorm: 1, ms: 0 });
+    if (rates.length === 1) throw new TmemError('failed', 'The loss is not finite.');
+    return train.call(engine, request, onEvent);
+  };
+  const { record } = await writePairs(engine, state, facts('a', 2), RECIPE);
+  assert.equal(record.verdict, 'committed');
+  assert.equal(rates.length, 2);
+  assert.ok(rates[1]! < rates[0]! / 2);
+  assert.ok(record.loss.every(Number.isFinite), 'the losses are of the second try');
+});
+
+for (const [flaw, pairs, reason] of [
+  ['contradict each other', [fact('a', 'one'), fact('b'), fact('a', 'two')], /two pairs answer "What is the a\?"/],
+  [
+    'do not say what their source says',
+    [fact('a'), ...facts('b', 2).map((pair) => ({ ...pair, output: 'anything' }))],
+    /^2 of 3 pairs do not say/,
+  ],
+] as const)
+  test(`pairs that ${flaw} are refused before anything is trained`, async () => {
+    const engine = learner();
+    const state = await begun(engine);
+    const before = trainings(engine).length;
+    await leavesAsWas(engine, state, async () => {
+      const { record } = await writePairs(engine, state, [...pairs], RECIPE);
+      assert.equal(record.verdict, 'refused');
+      assert.match(record.reason!, reason);
+    });
+    assert.equal(trainings(engine).length, before);
+    const { record } = await writePairs(engine, state, [...pairs], { ...RECIPE, gate: false });
+    assert.equal(record.verdict, 'committed', 'without the gate they pass');
+  });
+
+test('other ways to ask are written by the base model, asked, kept on record, and never trained on', async () => {
+  const other = (question: string) => question.replace('What is the', 'Do you know the');
+  const engine: ScriptedEngine = learner();
+  const reply = engine.generate;
+  engine.generate = async function* (request) {
+    const asked = /Say this question in other words, in two ways: (.*)$/.exec(lastMessage(request))?.[1];
+    if (!asked) yield* reply.call(engine, request);
+    else {
+      assert.equal(request.fastWeights, false);
+      const text = JSON.stringify({ first: other(asked), second: asked });
+      yield { type: 'done', text, finish: 'end', promptTokens: 1, cachedTokens: 0, outputTokens: 1, ms: 0 };
+    }
+  };
+  const pairs = facts('a', 2);
+  const { record } = await writePairs(engine, fresh(engine), pairs, { ...RECIPE, paraphrases: 2 });
+  const asked = record.quiz!.filter(({ kind }) => kind === 'paraphrase');
+  assert.deepEqual(
+    asked.map(({ pair, question, ok }) => [pair, question, ok]),
+    pairs.map((pair) => [pair.id, other(pair.instruction), false]),
+    'the second one is the question itself, and this model knows only what it was trained on',
+  );
+  assert.equal(record.recalled, 2, 'only the own pairs are counted');
+  assert.ok(trainings(engine).every(({ samples }) => samples.every(({ prompt }) => !prompt.includes('Do you know'))));
+});
+
+test('a write after which earlier pairs are not recalled any more is refused', async () => {
+  let forgets = false;
+  const engine = learner();
+  const { score } = engine;
+  engine.score = async (request) => {
+    const result = await score.call(engine, request);
+    const early = JSON.stringify(request.prompt).includes('the first');
+    return forgets && early ? { ...result, greedy: result.greedy.map(() => false) } : result;
+  };
+  const { generate } = engine;
+  engine.generate = async function* (request) {
+    if (!forgets || !JSON.stringify(request.prompt).includes('the first')) yield* generate.call(engine, request);
+    else
+      yield { type: 'done', text: 'no idea', finish: 'end', promptTokens: 1, cachedTokens: 0, outputTokens: 2, ms: 0 };
+  };
+  const state = await begun(engine);
+  const kept = await writePairs(engine, state, facts('a', 2), RECIPE);
+  assert.deepEqual(
+    kept.record.quiz!.filter(({ kind }) => kind === 'earlier').map(({ pair, ok }) => [pair, ok]),
+    facts('first', 3).map(({ id }) => [id, true]),
+  );
+  forgets = true;
+  const { record } = await writePairs(engine, state, facts('b', 2), RECIPE);
+  assert.deepEqual([record.verdict, record.reason], ['refused', 'only 0 of 3 earlier pairs were still recalled']);
+});
+
+test('the divergence of two distributions, of which some tokens are known', () => {
+  const log = (...p: number[]) => p.map(Math.log);
+  assert.equal(divergence(log(0.5, 0.25), log(0.5, 0.25)), 0);
+  // 0.5 ln 2 - 0.25 ln 2 + 0.25 ln (0.25 / 0.25)
+  assert.ok(Math.abs(divergence(log(0.5, 0.25), log(0.25, 0.5)) - 0.25 * Math.LN2) < 1e-12);
+  // What is known of p has moved to the rest of q.
+  assert.ok(Math.abs(divergence(log(0.9), log(0.1)) - (0.9 * Math.log(9) - 0.1 * Math.log(9))) < 1e-12);
 });
 
 test('whatever else goes wrong comes out, with the earlier weights in force', async () => {

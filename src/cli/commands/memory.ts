@@ -10,6 +10,7 @@ import {
   type ModelOption,
   pairLine,
   recallNow,
+  SHOWN_ID,
   verify,
 } from '../memory-again.ts';
 import { shorten, table } from '../table.ts';
@@ -139,13 +140,17 @@ async function log(io: CliIo, session: string): Promise<void> {
 
 async function show(io: CliIo, session: string, { recall, model }: ShowOptions): Promise<void> {
   const { peekSession } = await import('../../memory/session.ts');
-  const { standingPairs } = await import('../../memory/write.ts');
+  const { ends, standingPairs } = await import('../../memory/ledger.ts');
   const stored = await peekSession(session);
   const records = stored.writes.map((w) => w.record);
   const standing = new Set(standingPairs(records));
+  const ended = ends(records);
   const pairs = records.flatMap((record, write) =>
     record.verdict === 'committed'
-      ? record.pairs.map((pair) => ({ ...pair, write: write + 1, standing: standing.has(pair) }))
+      ? record.pairs.map((pair) => ({
+          ...pair,
+          ...{ write: write + 1, standing: standing.has(pair), ended: ended.get(pair.id) ?? null },
+        }))
       : [],
   );
   const answers = recall ? await recallNow(io, session, pairs, model) : undefined;
@@ -154,7 +159,11 @@ async function show(io: CliIo, session: string, { recall, model }: ShowOptions):
   io.result({ session, model: stored.model.name, pairs: shown, explicit, working }, () => {
     const lines = shown.map((p) => {
       const mark = p.recalled === undefined ? '' : p.recalled ? '+ ' : '- ';
-      const state = p.standing ? '' : ' (replaced since)';
+      const state = p.ended
+        ? ` (until ${p.ended.time.slice(0, 10)}, then ${p.ended.by.slice(0, SHOWN_ID)})`
+        : p.standing
+          ? ''
+          : ' (said again since)';
       const given = p.answer === undefined || p.recalled ? '' : `\n    now: ${shorten(p.answer, 100)}`;
       return `${mark}${pairLine(p)}${state}\n    turn ${p.turn}${p.time ? `, ${p.time}` : ''}: "${shorten(p.source, 100)}"${given}`;
     });
@@ -187,7 +196,7 @@ async function branch(io: CliIo, session: string, name: string): Promise<void> {
 
 async function diff(io: CliIo, session: string, other: string): Promise<void> {
   const { peekSession } = await import('../../memory/session.ts');
-  const { standingPairs } = await import('../../memory/write.ts');
+  const { standingPairs } = await import('../../memory/ledger.ts');
   const [one, two] = await Promise.all(
     [session, other].map(async (name) => standingPairs((await peekSession(name)).writes.map((w) => w.record))),
   );

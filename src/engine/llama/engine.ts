@@ -9,6 +9,7 @@ import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { trainsOnGpu } from '../training/backends.ts';
+import { collectLikely } from '../training/head.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
@@ -21,6 +22,7 @@ import type {
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
+  Likely,
   ModelInfo,
   Sample,
   Score,
@@ -209,6 +211,8 @@ export class LlamaEngine implements Engine {
       throw new TmemError('usage', 'Scoring needs a prompt and an answer that are not empty.');
     const logProbs = new Float64Array(answer.length);
     const greedy: boolean[] = [];
+    const likely: Likely[] = [];
+    const others: Float32Array[] = [];
     await this.#decoder.run({
       tokens: [...prompt, ...answer.slice(0, -1)],
       maxNew: 0,
@@ -218,12 +222,25 @@ export class LlamaEngine implements Engine {
       cached: 0,
       onLogits: (logits, index) => {
         const i = index - prompt.length + 1;
-        logProbs[i] = logits[answer[i]!]! - logSumExp(logits);
+        const whole = logSumExp(logits);
+        const scored = (tokens: Int32Array) => Float32Array.from(tokens, (token) => logits[token]! - whole);
+        logProbs[i] = logits[answer[i]!]! - whole;
         greedy[i] = argmax(logits) === answer[i];
+        if (request.likely) {
+          const found = new Set<number>();
+          collectLikely(logits, logits.length, request.likely, found);
+          const tokens = Int32Array.from(found);
+          likely[i] = { tokens, logProbs: scored(tokens) };
+        }
+        if (request.others) others[i] = scored(request.others[i] ?? new Int32Array(0));
         return null;
       },
     });
-    return { tokens: answer, logProbs, greedy };
+    return {
+      ...{ tokens: answer, logProbs, greedy },
+      ...(request.likely && { likely }),
+      ...(request.others && { others }),
+    };
   }
 
   initialise(request: InitialiseRequest): Promise<FastWeights> {

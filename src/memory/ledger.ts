@@ -1,0 +1,73 @@
+/** What the ledger says: which pairs hold, and which took whose place. */
+import { contentWords, normalise } from './recall.ts';
+import type { Pair, WriteRecord } from './types.ts';
+
+/**
+ * One key for the ways to put a question: "the job of Ann" is "Ann's job", and words that say little do not count. The order of the
+ * others does: who gives is not who is given.
+ */
+export function questionKey(instruction: string): string {
+  const possessive = instruction.replace(/\b(?:the|a|an) ([^?]+?) of ([^?]+)/i, "$2's $1").replace(/['’]s\b/g, '');
+  return contentWords(possessive).join(' ');
+}
+
+/** Whether two answers to one question say the same. */
+function sameAnswer(one: Pair, other: Pair): boolean {
+  const [a, b] = [one, other].map(({ output }) => new Set(contentWords(output)));
+  const within = (x: Set<string>, y: Set<string>) => [...x].every((word) => y.has(word));
+  return within(a!, b!) || within(b!, a!);
+}
+
+/** Pairs of committed writes that still hold: of several answers to one question the last, and none to what `newer` answer again. */
+export function standingPairs(writes: readonly WriteRecord[], newer: readonly Pair[] = []): Pair[] {
+  const byQuestion = new Map<string, Pair>();
+  for (const write of writes)
+    if (write.verdict === 'committed')
+      for (const pair of write.pairs) byQuestion.set(questionKey(pair.instruction), pair);
+  for (const pair of newer) byQuestion.delete(questionKey(pair.instruction));
+  return [...byQuestion.values()];
+}
+
+/** Standing pairs to whose questions `newer` give another answer, and the pair that does. */
+export function supersededBy(writes: readonly WriteRecord[], newer: readonly Pair[]): { pair: string; by: string }[] {
+  const standing = new Map(standingPairs(writes).map((pair) => [questionKey(pair.instruction), pair]));
+  return newer.flatMap((by) => {
+    const pair = standing.get(questionKey(by.instruction));
+    return pair && !sameAnswer(pair, by) ? [{ pair: pair.id, by: by.id }] : [];
+  });
+}
+
+/** By a pair's id, when it ceased to hold (ISO time of the write) and the pair that took its place. */
+export function ends(writes: readonly WriteRecord[]): Map<string, { readonly time: string; readonly by: string }> {
+  const ended = new Map<string, { time: string; by: string }>();
+  for (const { verdict, time, superseded = [] } of writes)
+    if (verdict === 'committed') for (const { pair, by } of superseded) ended.set(pair, { time, by });
+  return ended;
+}
+
+/** Pairs that answer one question differently: they cannot all be learned. */
+export function contradictions(pairs: readonly Pair[]): [Pair, Pair][] {
+  const first = new Map<string, Pair>();
+  return pairs.flatMap((pair) => {
+    const key = questionKey(pair.instruction);
+    const before = first.get(key);
+    if (!before) first.set(key, pair);
+    return before && !sameAnswer(before, pair) ? [[before, pair] as [Pair, Pair]] : [];
+  });
+}
+
+/** Pairs whose output adds nothing to the question that their source says. */
+export function unsupported(pairs: readonly Pair[]): Pair[] {
+  return pairs.filter(({ instruction, output, source }) => {
+    const asked = new Set(contentWords(instruction));
+    const said = ` ${normalise(source)} `;
+    const added = contentWords(output).filter((word) => !asked.has(word));
+    return added.length > 0 && !added.some((word) => said.includes(` ${word} `));
+  });
+}
+
+/** Pairs of a write that were not recalled after it. */
+export function notRecalled({ pairs, quiz = [] }: WriteRecord): Pair[] {
+  const missed = new Set(quiz.filter(({ kind, ok }) => kind === 'pair' && !ok).map(({ pair }) => pair));
+  return pairs.filter(({ id }) => missed.has(id));
+}
