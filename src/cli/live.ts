@@ -61,7 +61,11 @@ export function describeWrite(record: WriteRecord): string {
   const curve = loss.length > 0 ? `, loss ${loss[0]!.toFixed(2)} to ${loss.at(-1)!.toFixed(2)}` : '';
   if (verdict === 'refused')
     return `Write refused${reason ? ` (${reason})` : ''}${curve}: the weights are as before, the facts are kept as text.`;
-  return `Written: ${recalled} of ${count(pairs.length, 'pair')} recalled${curve}, ${(ms / 1000).toFixed(1)} s.`;
+  const asked = record.consolidated?.pairs.length ?? pairs.length;
+  const reworded = record.quiz?.filter(({ kind }) => kind === 'paraphrase') ?? [];
+  const other =
+    reworded.length > 0 ? `, ${reworded.filter(({ ok }) => ok).length} of ${reworded.length} in other words` : '';
+  return `Written: ${recalled} of ${count(asked, 'pair')} recalled${other}${curve}, ${(ms / 1000).toFixed(1)} s.`;
 }
 
 function describeDrops(dropped: DropCounts): string {

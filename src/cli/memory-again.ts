@@ -1,11 +1,13 @@
 /** The parts of `tmem memory` that ask the model or make its weights again. */
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
+import { prove } from '../memory/prove.ts';
 import type { RebuildOptions } from '../memory/rebuild.ts';
 import type { Session } from '../memory/session.ts';
 import type { MemoryState, Pair, WriteRecord } from '../memory/types.ts';
 import type { CliIo } from './io.ts';
 import { liveView } from './live.ts';
+import { shorten, table } from './table.ts';
 
 export interface ModelOption {
   readonly model?: string;
@@ -14,6 +16,7 @@ export interface ModelOption {
 export interface ForgetOptions extends ModelOption {
   readonly dryRun: boolean;
   readonly yes: boolean;
+  readonly prove: boolean;
 }
 
 /** Characters of an id that are shown. */
@@ -42,6 +45,33 @@ export async function recallNow(io: CliIo, session: string, pairs: readonly Pair
     return answers;
   };
   return withSession(io, session, model, ask, { trains: false });
+}
+
+/** Recall against the number of pairs, and what to do when it falls. */
+export async function capacity(io: CliIo, session: string, { model }: ModelOption): Promise<void> {
+  const { peekSession } = await import('../memory/session.ts');
+  const { standingPairs } = await import('../memory/ledger.ts');
+  const { advise } = await import('../memory/capacity.ts');
+  const stored = await peekSession(session);
+  const records = stored.writes.map((w) => w.record);
+  const pairs = standingPairs(records);
+  if (pairs.length === 0) throw new TmemError('usage', `Session ${session} has nothing in its weights yet.`);
+  const answers = await recallNow(io, session, pairs, model);
+  const recalled = new Map(pairs.map((pair, i) => [pair.id, answers[i]!.recalled]));
+  const { writes, advice, share } = advise(records, recalled);
+  const right = [...recalled.values()].filter(Boolean).length;
+  io.result({ session, pairs: pairs.length, recalled: right, share, writes, advice }, () =>
+    [
+      table(
+        [
+          ['WRITE', 'PAIRS', 'RECALLED', 'ALL SO FAR', 'RECALLED'],
+          ...writes.map((w) => [w.write, w.pairs, w.recalled, w.pairsSoFar, w.recalledSoFar].map(String)),
+        ],
+        [0, 1, 2, 3, 4],
+      ),
+      advice,
+    ].join('\n'),
+  );
 }
 
 export async function forget(io: CliIo, session: string, query: string, options: ForgetOptions): Promise<void> {
@@ -75,25 +105,60 @@ export async function forget(io: CliIo, session: string, query: string, options:
   const ids = new Set(found.map(({ pair }) => pair.id));
   const forgotten = found.map(({ pair }) => pair);
   const scrub = (text: string) => withoutPairs(text, forgotten);
-  const kept = await withSession(io, session, options.model, async ({ keeper, again: writeAgain }) => {
-    const { writes } = keeper.snapshot.state;
-    if (writes.length !== records.length || writes.some((w, i) => w.id !== records[i]!.id))
-      throw new TmemError('failed', `Session ${session} was changed by another process meanwhile; try again.`);
-    const states = await writeAgain({ from, keeps: (pair) => !ids.has(pair.id), scrub });
-    const working = keeper.snapshot.working
-      .map(({ turn, index }) => ({ index, turn: { ...turn, content: scrub(turn.content) } }))
-      .filter(({ turn }) => turn.content !== '');
-    await keeper.rewrite(states, working);
-    return committed(states.at(-1)!.writes);
-  });
+  const { kept, proof } = await withSession(
+    io,
+    session,
+    options.model,
+    async ({ engine, keeper, again: writeAgain }) => {
+      const { writes, weights } = keeper.snapshot.state;
+      if (writes.length !== records.length || writes.some((w, i) => w.id !== records[i]!.id))
+        throw new TmemError('failed', `Session ${session} was changed by another process meanwhile; try again.`);
+      const keeps = (pair: Pair) => !ids.has(pair.id);
+      const states = await writeAgain({ from, keeps, scrub });
+      const after = states.at(-1)!.weights;
+      const proven =
+        options.prove &&
+        (await prove(
+          engine,
+          forgotten,
+          { before: weights, after, never: (await writeAgain({ from: 0, keeps, scrub })).at(-1)!.weights },
+          io.signal,
+        ));
+      const working = keeper.snapshot.working
+        .map(({ turn, index }) => ({ index, turn: { ...turn, content: scrub(turn.content) } }))
+        .filter(({ turn }) => turn.content !== '');
+      await keeper.rewrite(states, working);
+      return { kept: committed(states.at(-1)!.writes), proof: proven || undefined };
+    },
+  );
   const [pairsLeft, recalled] = [
     kept.reduce((n, w) => n + w.pairs.length, 0),
     kept.reduce((n, w) => n + w.recalled, 0),
   ];
   io.result(
-    { ...plan, dryRun: false, pairsLeft, recalled },
-    () => `Forgotten:\n${listed}\n${pairsLeft} pairs are left; ${recalled} were recalled when they were written.`,
+    {
+      ...plan,
+      ...{ dryRun: false, removed: plan.pairs, pairsLeft, recalled },
+      ...{ verified: proof?.same ?? null, ...(proof && { proof }) },
+    },
+    () =>
+      [
+        `Forgotten:\n${listed}\n${pairsLeft} pairs are left; ${recalled} were recalled when they were written.`,
+        ...(proof ? [describeProof(proof)] : []),
+      ].join('\n'),
   );
+}
+
+function describeProof({ same, deviation, proofs }: Awaited<ReturnType<typeof prove>>): string {
+  const nats = (x: number) => x.toFixed(2);
+  const rows = proofs.map((p) => [shorten(p.pair.output, 50), ...[p.before, p.after, p.never, p.base].map(nats)]);
+  return [
+    'Log-probability of the answers, a token:',
+    table([['', 'BEFORE', 'NOW', 'NEVER SEEN', 'BASE MODEL'], ...rows], [1, 2, 3, 4]),
+    same
+      ? 'The weights are to the bit those of a model that never saw them.'
+      : `B differs by ${(100 * deviation).toFixed(2)} % from a model that never saw them.`,
+  ].join('\n');
 }
 
 export async function verify(io: CliIo, session: string, { model }: ModelOption): Promise<void> {
@@ -108,7 +173,7 @@ export async function verify(io: CliIo, session: string, { model }: ModelOption)
     }));
   });
   const isSame = writes.every((w) => w.same);
-  io.result({ session, same: isSame, writes }, () =>
+  io.result({ session, ok: isSame, writes }, () =>
     [
       ...writes.map(
         (w) =>
@@ -122,25 +187,26 @@ export async function verify(io: CliIo, session: string, { model }: ModelOption)
   if (!isSame) throw new TmemError('failed', `The weights of session ${session} were not made again bit by bit.`);
 }
 
-interface Opened {
+export interface Opened {
   readonly engine: Engine;
   readonly keeper: Session;
+  readonly view: ReturnType<typeof liveView>;
   /** As in memory/rebuild.ts, shown while it runs. */
   readonly again: (options?: RebuildOptions) => Promise<MemoryState[]>;
 }
 
-/** A session with the engine of its model, closed at the end. */
-async function withSession<T>(
+/** A session with the engine of its model, closed at the end. It must be there already unless it `begins`. */
+export async function withSession<T>(
   io: CliIo,
   name: string,
   model: string | undefined,
   use: (opened: Opened) => Promise<T>,
-  { trains = true } = {},
+  { trains = true, begins = false } = {},
 ): Promise<T> {
   const { peekSession, Session } = await import('../memory/session.ts');
   const { rebuild } = await import('../memory/rebuild.ts');
   const { trainingOf } = await import('../memory/recipe.ts');
-  await peekSession(name);
+  if (!begins) await peekSession(name);
   const training = trains ? trainingOf('default') : undefined;
   const engine = await io.openEngine({ model, training });
   const keeper = await Session.open(name, engine.model);
@@ -152,7 +218,7 @@ async function withSession<T>(
       onEvent: (event) => view({ type: 'write', event }),
     });
   try {
-    return await use({ engine, keeper, again });
+    return await use({ engine, keeper, view, again });
   } finally {
     await keeper.close();
   }

@@ -1,6 +1,8 @@
 /** The weights are a view of the ledger: they can be made again from it, also without some of its pairs. */
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
+import { writeTogether } from './consolidate.ts';
+import { standingPairs } from './ledger.ts';
 import { getRecipe } from './recipe.ts';
 import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 import { writePairs } from './write.ts';
@@ -43,7 +45,17 @@ export async function rebuild(
     let { weights } = state;
     if (before.verdict === 'committed') {
       const recipe = getRecipe(before.recipe, { layers: before.layers });
-      const written = await writePairs(engine, state, pairs, recipe, { ...(signal && { signal }), onEvent });
+      const write = { ...(signal && { signal }), onEvent };
+      const { consolidated } = before;
+      const written = consolidated
+        ? await writeTogether(
+            engine,
+            state,
+            pick(state, consolidated.pairs),
+            { ...recipe, rank: consolidated.rank },
+            write,
+          )
+        : await writePairs(engine, state, pairs, recipe, write);
       if (written.record.verdict === 'refused')
         throw new TmemError(
           'refused',
@@ -57,6 +69,12 @@ export async function rebuild(
     onWrite?.(i, record);
   }
   return states;
+}
+
+/** Pairs of the ledger by their ids; those that were dropped since are not among them. */
+function pick({ writes }: MemoryState, ids: readonly string[]): Pair[] {
+  const wanted = new Set(ids);
+  return standingPairs(writes).filter(({ id }) => wanted.has(id));
 }
 
 /** A record of a write that is not tried again, without what it says of dropped pairs. */

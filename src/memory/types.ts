@@ -61,6 +61,8 @@ export const writeRecordSchema = z.strictObject({
   reason: z.string().optional(),
   /** Earlier pairs that no longer hold, and the pair of this write that took their place. */
   superseded: z.array(z.strictObject({ pair: z.string(), by: z.string() })).optional(),
+  /** The write trained these earlier pairs (ids) anew, together, on fresh weights of a rank that took the place of all others. */
+  consolidated: z.strictObject({ rank: z.int().positive(), pairs: z.array(z.string()) }).optional(),
   /** What was asked after the training, and answered. */
   quiz: z.array(quizSchema).optional(),
   /** Loss before each step. A diverged one is not finite, which JSON writes as null. */

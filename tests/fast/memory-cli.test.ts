@@ -220,7 +220,7 @@ test('verify makes all writes again and says where the bits differ', async (t) =
   const { memory, engine, stored } = await setUp(t);
   const before = await stored();
   const { value, text } = await memory('verify', 's');
-  assert.equal(value.same, true);
+  assert.equal(value.ok, true);
   assert.match(text, /3 {2}committed {2}the same bits\nThe weights are what the ledger says/);
   assert.deepEqual(await stored(), before);
   const { train } = engine;
@@ -256,4 +256,101 @@ test('text loses the sentences that tell a pair, and nothing else', () => {
   assert.equal(withoutPairs('I got a kitten yesterday. Fine.', [kitten]), 'Fine.');
   for (const text of ['', 'Nadia is 30.\nShe  runs.', 'no end', '...'])
     assert.equal(withoutPairs(text, [kitten]), text);
+});
+
+test('a proof compares with a model that never saw what is forgotten', async (t) => {
+  const { memory } = await setUp(t);
+  const { value, text } = await memory('forget', 's', 'dog', '--prove');
+  const { same, proofs } = value.proof as unknown as { same: boolean; proofs: Record<string, number>[] };
+  assert.equal(same, true);
+  assert.equal(value.verified, true);
+  assert.equal(proofs.length, 1);
+  assert.match(text, /NEVER SEEN.*\nThe dog is dogish\. +\S+ +\S+ +\S+ +\S+\nThe weights are to the bit/);
+});
+
+test('consolidate puts all that holds into weights of one size, can be undone, and is made again bit by bit', async (t) => {
+  const { memory, stored, final } = await setUp(t);
+  const { value, text } = await memory('consolidate', 's', '--rank', '7');
+  assert.deepEqual([value.pairs, value.rankAfter], [5, 7]);
+  assert.equal(value.rankBefore, final.state.weights!.rank);
+  assert.match(text, /5 pairs in weights of rank 7 instead of 18/);
+  const { state } = await stored();
+  assert.equal(state.weights!.rank, 7);
+  assert.deepEqual(state.writes.slice(0, 3), final.state.writes, 'the history remains');
+  assert.equal(state.writes[3]!.consolidated!.pairs.length, 5);
+  assert.deepEqual(state.writes[3]!.pairs, []);
+  assert.equal((await memory('verify', 's')).value.ok, true);
+  assert.match((await memory('show', 's')).text, /id-sky-s .*until/);
+  const left = await memory('forget', 's', 'sea');
+  assert.equal(left.value.pairsLeft, 5);
+  assert.equal((await stored()).state.writes[3]!.consolidated!.pairs.length, 4, 'it is consolidated again without it');
+  await memory('undo', 's');
+  assert.equal((await stored()).state.writes.length, 3);
+});
+
+test('a consolidation that the gate refuses changes nothing', async (t) => {
+  const refusing = { on: false };
+  const { memory, stored } = await setUp(t, learner(refusing));
+  const before = await stored();
+  refusing.on = true;
+  await assert.rejects(memory('consolidate', 's'), { code: 'refused', message: /Not consolidated: / });
+  assert.deepEqual(await stored(), before);
+});
+
+test('merge brings what another session holds; of two answers the later one wins', async (t) => {
+  const { memory, stored, engine } = await setUp(t);
+  await memory('branch', 's', 'other');
+  const other = await Session.open('other', engine.model);
+  const more = [fact('sky', 'purple'), fact('moon')];
+  const { state } = await writePairs(engine, other.snapshot.state, more, getRecipe('default', { layers: 1 }));
+  await other.commit({ ...other.snapshot, state });
+  await other.close();
+  const { value, text } = await memory('merge', 's', 'other');
+  assert.deepEqual([value.written, value.recalled], [2, 2]);
+  assert.match(text, /2 pairs written in 1 write, 2 recalled/);
+  const { writes } = (await stored()).state;
+  assert.deepEqual(
+    writes[3]!.pairs.map(({ id }) => id),
+    more.map(({ id }) => id),
+  );
+  assert.deepEqual(writes[3]!.superseded, [{ pair: 'id-sky-grey', by: 'id-sky-purple' }]);
+  assert.match((await memory('merge', 's', 'other')).text, /holds all of that already/);
+  assert.equal((await memory('merge', 'other', 's')).value.written, 0, 'what it superseded does not come back');
+});
+
+test('what export wrote, import learns; so are bare questions and answers', async (t) => {
+  const { memory, engine, root } = await setUp(t);
+  const file = join(root, 'pairs.jsonl');
+  const { source: _, ...bare } = { instruction: 'What is the tree?', output: 'The tree is old.', source: '' };
+  writeFileSync(file, `${JSON.stringify(fact('cat'))}\n${JSON.stringify(bare)}\n`);
+  const { value } = await memory('import', 'fresh', file);
+  assert.deepEqual([value.written, value.recalled], [2, 2]);
+  const fresh = await Session.open('fresh', engine.model);
+  const [cat, tree] = fresh.snapshot.state.writes[0]!.pairs;
+  await fresh.close();
+  assert.deepEqual(cat, fact('cat'));
+  assert.deepEqual([tree!.source, tree!.origin], [tree!.output, 'document']);
+  writeFileSync(file, '{"instruction": 3}\n');
+  await assert.rejects(memory('import', 'fresh', file), { code: 'usage', message: /line 1/ });
+});
+
+test('migrate learns what holds again, on another model, in a new session', async (t) => {
+  const { memory, stored, engine } = await setUp(t);
+  const before = await stored();
+  const { value } = await memory('migrate', 's', '--to', 'models/Other-1B.gguf');
+  assert.equal(value.session, 's-Other-1B.gguf');
+  assert.deepEqual([value.written, value.recalled], [5, 5]);
+  assert.deepEqual(await stored(), before);
+  const moved = await Session.open('s-Other-1B.gguf', engine.model);
+  assert.equal(moved.snapshot.state.explicit, before.state.explicit);
+  assert.deepEqual(moved.snapshot.working, before.working);
+  await moved.close();
+  await assert.rejects(memory('migrate', 's', '--to', 'x', '--as', 's'), { code: 'usage', message: /--as/ });
+});
+
+test('capacity tells recall write by write', async (t) => {
+  const { memory } = await setUp(t);
+  const { value, text } = await memory('capacity', 's');
+  assert.deepEqual([value.pairs, value.recalled, value.share], [5, 5, 1]);
+  assert.match(text, /WRITE {2}PAIRS .*\n +1 +1 +1 +1 +1\n +2 +2 +2 +3 +3\n +3 +2 +2 +5 +5\n100 % .* room for more/);
 });

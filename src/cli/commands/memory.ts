@@ -4,6 +4,7 @@ import { TmemError } from '../../engine/errors.ts';
 import type { Pair } from '../../memory/types.ts';
 import { type CliIo, DEFAULT_MODEL } from '../io.ts';
 import {
+  capacity,
   committed,
   type ForgetOptions,
   forget,
@@ -13,6 +14,7 @@ import {
   SHOWN_ID,
   verify,
 } from '../memory-again.ts';
+import { registerTransfers } from '../memory-transfer.ts';
 import { shorten, table } from '../table.ts';
 
 export function register(program: Command, io: CliIo): void {
@@ -57,6 +59,7 @@ export function register(program: Command, io: CliIo): void {
     .argument('<query>', 'id of a pair, or words that it holds')
     .description('make the weights again without some pairs, and remove these from the ledger and the notes')
     .option('--dry-run', 'only say what would be forgotten', false)
+    .option('--prove', 'also make the weights of a model that never saw them, and compare', false)
     .option('--yes', 'forget several pairs without being asked again', false)
     .option(...model)
     .action((session: string, query: string, options: ForgetOptions) => forget(io, session, query, options));
@@ -66,6 +69,13 @@ export function register(program: Command, io: CliIo): void {
     .description('make the weights again from the ledger and compare them with the stored ones')
     .option(...model)
     .action((session: string, options: ModelOption) => verify(io, session, options));
+  memory
+    .command('capacity')
+    .argument('<session>')
+    .description('how many pairs are recalled now, write by write, and what to do about it')
+    .option(...model)
+    .action((session: string, options: ModelOption) => capacity(io, session, options));
+  registerTransfers(memory, io);
   memory
     .command('export')
     .argument('<session>')

@@ -1,0 +1,173 @@
+/** The parts of `tmem memory` that bring pairs together: consolidate, merge, import, migrate. */
+import type { Command } from 'commander';
+import { TmemError } from '../engine/errors.ts';
+import type { Engine } from '../engine/types.ts';
+import type { Session } from '../memory/session.ts';
+import type { MemoryState, Pair, WriteEvent, WriteRecord } from '../memory/types.ts';
+import { type CliIo, numberOption } from './io.ts';
+import { count, type liveView } from './live.ts';
+import { committed, type ModelOption, type Opened, withSession } from './memory-again.ts';
+
+interface WriteSettings extends ModelOption {
+  readonly recipe: string;
+}
+interface ConsolidateOptions extends WriteSettings {
+  readonly rank?: number;
+}
+interface MigrateOptions {
+  readonly to: string;
+  readonly as?: string;
+}
+
+export function registerTransfers(memory: Command, io: CliIo): void {
+  const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
+  const recipe = ['--recipe <recipe>', 'how it is trained: default or paper', 'default'] as const;
+  memory
+    .command('consolidate')
+    .argument('<session>')
+    .description('train all that holds anew, together, on fresh weights of one size')
+    .option('--rank <r>', 'rank of the new weights', numberOption('--rank', { integer: true, min: 1 }))
+    .option(...recipe)
+    .option(...model)
+    .action((session: string, options: ConsolidateOptions) => consolidateSession(io, session, options));
+  memory
+    .command('merge')
+    .argument('<session>', 'the session that learns')
+    .argument('<others...>', 'the sessions that it learns from')
+    .description('write what other sessions hold into this one; of two answers the later one wins')
+    .option(...recipe)
+    .option(...model)
+    .action((session: string, others: string[], options: WriteSettings) => merge(io, session, others, options));
+  memory
+    .command('import')
+    .argument('<session>', 'a session, or the name of a new one')
+    .argument('<file>', 'JSONL of pairs, as `tmem memory export` writes it, or of {instruction, output}')
+    .description('write the pairs of a file into a session')
+    .option(...recipe)
+    .option(...model)
+    .action((session: string, file: string, options: WriteSettings) => importFile(io, session, file, options));
+  memory
+    .command('migrate')
+    .argument('<session>')
+    .requiredOption('--to <model>', 'the base model to learn everything again')
+    .option('--as <name>', 'name of the new session (default: the session and the model)')
+    .description('write all that a session holds again, on another base model, as a new session')
+    .action((session: string, options: MigrateOptions) => migrate(io, session, options));
+}
+
+async function consolidateSession(io: CliIo, name: string, { model, recipe, rank }: ConsolidateOptions): Promise<void> {
+  const { consolidate } = await import('../memory/consolidate.ts');
+  const { getRecipe } = await import('../memory/recipe.ts');
+  const settings = getRecipe(recipe);
+  const result = await withSession(io, name, model, async ({ engine, keeper, view }) => {
+    const { state } = keeper.snapshot;
+    await engine.setFastWeights(state.weights);
+    const { state: next, record } = await consolidate(engine, state, settings, {
+      rank,
+      signal: io.signal,
+      onEvent: (event) => view({ type: 'write', event }),
+    });
+    await keeper.commit({ ...keeper.snapshot, state: next });
+    return { record, before: state.weights?.rank ?? 0, after: next.weights?.rank ?? 0 };
+  });
+  const { record, before, after } = result;
+  const asked = record.consolidated!.pairs.length;
+  io.result(
+    { session: name, pairs: asked, recalled: record.recalled, rankBefore: before, rankAfter: after, ms: record.ms },
+    () => `${count(asked, 'pair')} in weights of rank ${after} instead of ${before}: ${record.recalled} recalled.`,
+  );
+}
+
+async function merge(io: CliIo, name: string, others: readonly string[], options: WriteSettings): Promise<void> {
+  const { peekSession } = await import('../memory/session.ts');
+  const { newTo } = await import('../memory/transfer.ts');
+  const own = await peekSession(name);
+  let writes = own.writes.map((w) => w.record);
+  const pairs: Pair[] = [];
+  for (const other of others) {
+    const from = await peekSession(other);
+    const found = newTo(
+      writes,
+      from.writes.map((w) => w.record),
+    );
+    pairs.push(...found);
+    // What one of them brings is known when the next one is looked at.
+    writes = [...writes, ...from.writes.map((w) => w.record)];
+  }
+  if (pairs.length === 0)
+    return io.result({ session: name, written: 0, recalled: 0 }, () => `Session ${name} holds all of that already.`);
+  const records = await withSession(io, name, options.model, (opened) => writeInto(io, opened, pairs, options.recipe));
+  report(io, name, records);
+}
+
+async function importFile(io: CliIo, name: string, file: string, options: WriteSettings): Promise<void> {
+  const { readJsonl } = await import('../agent/jsonl.ts');
+  const { ledgerLineSchema, pairOf } = await import('../memory/transfer.ts');
+  const { checkSessionName } = await import('../memory/session.ts');
+  checkSessionName(name);
+  const pairs = (await readJsonl(file, ledgerLineSchema, 'pairs')).map(pairOf);
+  const write = (opened: Opened) => writeInto(io, opened, pairs, options.recipe);
+  report(io, name, await withSession(io, name, options.model, write, { begins: true }));
+}
+
+async function migrate(io: CliIo, name: string, { to, as }: MigrateOptions): Promise<void> {
+  const { peekSession, sessionNames } = await import('../memory/session.ts');
+  const { standingPairs } = await import('../memory/ledger.ts');
+  const stored = await peekSession(name);
+  const target = as ?? `${name}-${to.replace(/^.*[/:]/, '').replace(/[^A-Za-z0-9._-]/g, '-')}`.slice(0, 64);
+  if ((await sessionNames()).includes(target))
+    throw new TmemError('usage', `There is a session ${target} already; give another name with --as.`);
+  const pairs = standingPairs(stored.writes.map((w) => w.record));
+  const records = await withSession(
+    io,
+    target,
+    to,
+    async (opened) => {
+      const { keeper } = opened;
+      const { state } = keeper.snapshot;
+      await keeper.commit({
+        state: { ...state, explicit: stored.explicit },
+        working: stored.working,
+        turns: stored.turns,
+      });
+      return writeInto(io, opened, pairs, 'default');
+    },
+    { begins: true },
+  );
+  report(io, target, records);
+}
+
+/** Writes the pairs some at a time, each write kept before the next begins: interrupted, the session holds those that are done. */
+async function writeInto(
+  io: CliIo,
+  { engine, keeper, view }: { engine: Engine; keeper: Session; view: ReturnType<typeof liveView> },
+  pairs: readonly Pair[],
+  recipeName: string,
+): Promise<WriteRecord[]> {
+  const { getRecipe } = await import('../memory/recipe.ts');
+  const { writeAll } = await import('../memory/transfer.ts');
+  const { state } = keeper.snapshot;
+  const records: WriteRecord[] = [];
+  await engine.setFastWeights(state.weights);
+  await writeAll(engine, state, pairs, getRecipe(recipeName), {
+    signal: io.signal,
+    onEvent: (event: WriteEvent) => view({ type: 'write', event }),
+    onWritten: async (next: MemoryState, record) => {
+      records.push(record);
+      await keeper.commit({ ...keeper.snapshot, state: next });
+    },
+  });
+  return records;
+}
+
+function report(io: CliIo, session: string, records: readonly WriteRecord[]): void {
+  const done = committed(records);
+  const [written, recalled] = [done.flatMap((w) => w.pairs).length, done.reduce((n, w) => n + w.recalled, 0)];
+  const refused = records.filter((w) => w.verdict === 'refused');
+  io.result({ session, written, recalled, writes: records }, () =>
+    [
+      `Session ${session}: ${count(written, 'pair')} written in ${count(done.length, 'write')}, ${recalled} recalled.`,
+      ...refused.map((w) => `${count(w.pairs.length, 'pair')} refused: ${w.reason}.`),
+    ].join('\n'),
+  );
+}
