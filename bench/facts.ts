@@ -55,6 +55,18 @@ export function makeFacts(writes: number, each: number, seed: number): Fact[][] 
   );
 }
 
+/** The same questions with other values. */
+export function changed(facts: readonly Fact[], seed: number): Fact[] {
+  const random = randomSource(seed);
+  return facts.map((fact) => {
+    const values = Object.values(ATTRIBUTES)
+      .find((list) => list.includes(fact.value))!
+      .filter((v) => v !== fact.value);
+    const value = values[Math.floor(random() * values.length)]!;
+    return { ...fact, value, output: fact.output.replace(fact.value, value) };
+  });
+}
+
 /** Facts as the pairs of a write. */
 export function asPairs(facts: readonly Fact[], write: number): Pair[] {
   return facts.map(({ instruction, output }, i) => ({

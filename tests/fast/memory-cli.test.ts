@@ -354,3 +354,19 @@ test('capacity tells recall write by write', async (t) => {
   assert.deepEqual([value.pairs, value.recalled, value.share], [5, 5, 1]);
   assert.match(text, /WRITE {2}PAIRS .*\n +1 +1 +1 +1 +1\n +2 +2 +2 +3 +3\n +3 +2 +2 +5 +5\n100 % .* room for more/);
 });
+
+test('switch names the session that is meant when none is', async (t) => {
+  const { memory } = await setUp(t);
+  const { currentSession } = await import('../../src/memory/current.ts');
+  assert.equal((await memory('switch')).value.session, null);
+  await assert.rejects(memory('switch', 'nobody'), { code: 'missing' });
+  assert.match((await memory('switch', 's')).text, /session s\./);
+  assert.equal(await currentSession(), 's');
+  process.env.TMEM_SESSION = 'other';
+  t.after(() => delete process.env.TMEM_SESSION);
+  assert.equal(await currentSession(), 'other');
+  delete process.env.TMEM_SESSION;
+  await assert.rejects(memory('switch', 's', '--none'), { code: 'usage' });
+  await memory('switch', '--none');
+  assert.equal(await currentSession(), undefined);
+});

@@ -40,7 +40,7 @@ export function register(
   program
     .command('chat')
     .description('Talk with a model that writes what it learns into its weights.')
-    .option('--session <name>', 'keep the memory under this name')
+    .option('--session <name>', 'keep the memory under this name (default: the one switched to, or none)')
     .option('--model <model>', 'catalogue name, hf: URI or path of a GGUF')
     .option('--method <method>', 'tmem (fast weights) or explicit (the same without training)', parseMethod, 'tmem')
     .option('--budget <tokens>', 'length of the working context', numberOption('--budget', { integer: true }), 2048)
@@ -57,7 +57,9 @@ async function chat(io: CliIo, options: ChatOptions, deps: ChatDeps): Promise<vo
   const { Session, checkSessionName, openVolatile } = await import('../../memory/session.ts');
   const { liveView } = await import('../live.ts');
 
-  const { method, budget, session } = options;
+  const { currentSession } = await import('../../memory/current.ts');
+  const { method, budget } = options;
+  const session = options.session ?? (await currentSession());
   if (session !== undefined) checkSessionName(session);
   const tools = options.files === undefined ? [] : await folderTools(options.files);
   const { recipe, layers } = options;

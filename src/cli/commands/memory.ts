@@ -48,6 +48,12 @@ export function register(program: Command, io: CliIo): void {
     .description('begin another session that remembers the same')
     .action((session: string, name: string) => branch(io, session, name));
   memory
+    .command('switch')
+    .argument('[session]')
+    .description('the session that chat and ask go on with when they are given none')
+    .option('--none', 'none: they leave nothing behind', false)
+    .action((session: string | undefined, options: { none: boolean }) => switchTo(io, session, options.none));
+  memory
     .command('diff')
     .argument('<session>')
     .argument('<other>')
@@ -202,6 +208,18 @@ async function branch(io: CliIo, session: string, name: string): Promise<void> {
   const { branchSession } = await import('../../memory/session.ts');
   await branchSession(session, name);
   io.result({ session, branch: name }, () => `Session ${name} remembers what ${session} does.`);
+}
+
+async function switchTo(io: CliIo, session: string | undefined, none: boolean): Promise<void> {
+  const { peekSession } = await import('../../memory/session.ts');
+  const { currentSession, switchSession } = await import('../../memory/current.ts');
+  if (session !== undefined && none) throw new TmemError('usage', 'Name a session, or give --none, not both.');
+  if (session !== undefined) await peekSession(session);
+  if (session !== undefined || none) await switchSession(session);
+  const current = (await currentSession()) ?? null;
+  io.result({ session: current }, () =>
+    current ? `chat and ask go on with session ${current}.` : 'chat and ask leave nothing behind.',
+  );
 }
 
 async function diff(io: CliIo, session: string, other: string): Promise<void> {
