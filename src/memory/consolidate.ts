@@ -36,7 +36,7 @@ export async function writeTogether(
   options: WriteOptions,
 ): Promise<{ state: MemoryState; record: WriteRecord }> {
   const fresh: MemoryState = { ...state, writes: [], weights: null };
-  const whole: Recipe = { ...recipe, rankPerPair: 0, epochs: Math.max(EPOCHS, recipe.epochs), paraphrases: 0 };
+  const whole: Recipe = { ...recipe, rankPerPair: 0, epochs: Math.max(EPOCHS, recipe.epochs), paraphrased: 0 };
   try {
     const { state: after, record } = await writePairs(engine, fresh, [...pairs], whole, options);
     if (record.verdict !== 'committed') throw new TmemError('refused', `Not consolidated: ${record.reason}.`);

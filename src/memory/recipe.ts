@@ -35,8 +35,8 @@ export interface Recipe {
   readonly anchors: number;
   /** Whether a write that harms the model, or teaches nothing, is rolled back. */
   readonly gate: boolean;
-  /** Other ways to ask for each pair, written by the model, that are asked after the write: 0 to 2. */
-  readonly paraphrases: number;
+  /** How many of the pairs are also asked in two other ways, which the model writes: it takes some seconds a pair. */
+  readonly paraphrased: number;
   /** `keys` only: root mean square of A's strongest row times x on the pairs, and the relative ridge. */
   readonly scale?: number;
   readonly ridge?: number;
@@ -62,7 +62,7 @@ const RECIPES: readonly Recipe[] = [
     still: 1e-3,
     anchors: 2,
     gate: true,
-    paraphrases: 2,
+    paraphrased: 4,
     scale: 50,
     ridge: 0.02,
   },
@@ -84,7 +84,7 @@ const RECIPES: readonly Recipe[] = [
     still: 0,
     anchors: 0,
     gate: false,
-    paraphrases: 0,
+    paraphrased: 0,
   },
 ];
 

@@ -143,11 +143,10 @@ async function questionsFor(
   const own = pairs.map((pair): Question => ({ kind: 'pair', pair }));
   if (!recipe.gate) return own;
   const reworded = await Promise.all(
-    pairs.map(async (pair) =>
-      (recipe.paraphrases > 0 ? await paraphrase(engine, pair.instruction, signal) : [])
-        .slice(0, recipe.paraphrases)
-        .map((question): Question => ({ kind: 'paraphrase', pair, question })),
-    ),
+    spreadOver(pairs, recipe.paraphrased, state.writes.length).map(async (pair) => {
+      const questions = await paraphrase(engine, pair.instruction, signal);
+      return questions.map((question): Question => ({ kind: 'paraphrase', pair, question }));
+    }),
   );
   const last = new Map<string, boolean>();
   for (const { quiz: asked = [] } of state.writes)
@@ -240,14 +239,11 @@ async function trainWrite(
   return { weights: result.weights, frozen: frozen ?? null };
 }
 
-/** At most n earlier pairs, evenly spread over the ledger and moving on with every write. */
-function spreadOver(earlier: readonly Pair[], n: number, turn: number): Pair[] {
-  if (earlier.length <= n) return [...earlier];
-  const step = earlier.length / n;
-  return Array.from(
-    { length: n },
-    (_, i) => earlier[Math.floor(i * step + ((turn * 0.618) % 1) * step) % earlier.length]!,
-  );
+/** At most n pairs, evenly spread and moving on with every write. */
+function spreadOver(pairs: readonly Pair[], n: number, turn: number): Pair[] {
+  if (pairs.length <= n) return [...pairs];
+  const step = pairs.length / n;
+  return Array.from({ length: n }, (_, i) => pairs[Math.floor(i * step + ((turn * 0.618) % 1) * step) % pairs.length]!);
 }
 
 function rotate<T>(items: readonly T[], n: number, turn: number): T[] {

@@ -38,7 +38,7 @@ const RECIPE: Recipe = {
   replay: 8,
   anchors: 6,
   gate: true,
-  paraphrases: 0,
+  paraphrased: 0,
   scale: 40,
   ridge: 0.03,
 };
@@ -351,7 +351,7 @@ test('other ways to ask are written by the base model, asked, kept on record, an
     }
   };
   const pairs = facts('a', 2);
-  const { record } = await writePairs(engine, fresh(engine), pairs, { ...RECIPE, paraphrases: 2 });
+  const { record } = await writePairs(engine, fresh(engine), pairs, { ...RECIPE, paraphrased: 2 });
   const asked = record.quiz!.filter(({ kind }) => kind === 'paraphrase');
   assert.deepEqual(
     asked.map(({ pair, question, ok }) => [pair, question, ok]),
