@@ -161,6 +161,26 @@ test('a state that cannot be kept is not gone on with', async () => {
   assert.equal(engine.weights, null);
 });
 
+test('a fact that does not stick is kept as text, the others are not', async () => {
+  const engine = scriptedPolicy();
+  const write = plainWriter(engine);
+  const { episode } = await open(engine, {
+    write: async (state, pairs, options) => {
+      const { state: next, record } = await write(state, pairs, options);
+      const quiz = pairs.map(({ id, instruction }, i) => ({
+        ...{ kind: 'pair' as const, pair: id, question: instruction, answer: '', ok: i > 0 },
+      }));
+      const asked = { ...record, quiz };
+      return { state: { ...next, writes: [...state.writes, asked] }, record: asked };
+    },
+  });
+  await episode.observe(said('The sky is grey. The door is green.'));
+  const record = await episode.write();
+  assert.equal(record!.verdict, 'committed');
+  const { explicit } = episode.snapshot.state;
+  assert.ok(explicit.includes('What is the sky? grey') && !explicit.includes('door? green'), explicit);
+});
+
 test('the facts of a refused write are kept as text', async () => {
   const engine = scriptedPolicy();
   const { episode } = await open(engine, {
