@@ -1,6 +1,6 @@
 /** `tmem memory` on a session of three writes: seeing, undoing, forgetting, checking and exporting it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -102,8 +102,13 @@ async function setUp(t: TestContext, engine = learner()) {
     await again.close();
     return snapshot;
   };
-  const blobs = () => readdirSync(join(root, 'sessions', 's', 'weights')).sort();
-  const onDisk = () => readFileSync(join(root, 'sessions', 's', 'state.json'), 'utf8');
+  const blobs = () => readdirSync(join(root, 'weights')).sort();
+  const onDisk = () =>
+    ['memory.db', 'memory.db-wal']
+      .map((file) => join(root, file))
+      .filter((file) => existsSync(file))
+      .map((file) => readFileSync(file, 'latin1'))
+      .join();
   return { engine, memory, stored, final, blobs, onDisk, root };
 }
 
@@ -139,8 +144,13 @@ test('undo takes back the last write and its weights leave the disk', async (t) 
   assert.match((await memory('undo', 's')).text, /Taken back: .* 2 pairs/);
   assert.equal((await stored()).state.writes.length, 2);
   assert.equal(blobs().length, 2);
-  // What a crash has left goes when the session is opened.
-  writeFileSync(join(root, 'sessions', 's', 'weights', `${'0'.repeat(64)}.fw`), '');
+  // What a crash has left goes when a session is opened and no process can be about to name it.
+  const left = join(root, 'weights', `${'0'.repeat(64)}.fw`);
+  writeFileSync(left, '');
+  await stored();
+  assert.equal(blobs().length, 3);
+  const yesterday = Date.now() / 1000 - 25 * 60 * 60;
+  utimesSync(left, yesterday, yesterday);
   await stored();
   assert.equal(blobs().length, 2);
   await memory('undo', 's');
@@ -167,6 +177,7 @@ test('a branch remembers the same and goes its own way; diff says how they diffe
 test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk; the rest is as if it had never been', async (t) => {
   const { memory, stored, engine, blobs, onDisk } = await setUp(t);
   const before = await stored();
+  assert.ok(onDisk().includes('dog'));
   const blobsBefore = blobs();
   const dry = await memory('forget', 's', 'dog', '--dry-run');
   assert.match(dry.text, /Would be forgotten:\n {2}id-dog-d.*\n2 of 3 writes are made again/);
