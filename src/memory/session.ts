@@ -8,7 +8,7 @@ import type { ModelInfo } from '../engine/types.ts';
 import type { SessionLock } from './store/backend.ts';
 import { type Blob, blobOf } from './store/blobs.ts';
 import type { StoredState, workingSchema } from './store/state.ts';
-import { openStore, type Store, storeUrl, withStore } from './store/store.ts';
+import { canonical, openStore, type Store, storeUrl, withStore } from './store/store.ts';
 import { emptyMemory, type MemoryState, type WriteRecord } from './types.ts';
 
 export type WorkingTurn = z.infer<typeof workingSchema>;
@@ -79,6 +79,35 @@ export async function branchSession(from: string, to: string, url: string = stor
   checkSessionName(from);
   checkSessionName(to);
   await withStore(url, (store) => store.copy(from, store, to));
+}
+
+/**
+ * Copies sessions with their weights into another store, each in one transaction that ends only when it reads there as it does here.
+ * @param names all of them by default
+ * @returns the names of those that were copied
+ * @throws TmemError `missing` for an unknown one, `usage` when a name is taken there (then none is copied), `failed` when one is in use.
+ */
+export async function copySessions(from: string, to: string, names: readonly string[] = []): Promise<string[]> {
+  for (const name of names) checkSessionName(name);
+  if (canonical(from) === canonical(to))
+    throw new TmemError('usage', 'Both stores are the same; give the URL of another one with --to or --from.');
+  return withStore(from, (source) =>
+    withStore(to, async (target) => {
+      const here = await source.names();
+      const chosen = names.length > 0 ? [...new Set(names)] : here;
+      const unknown = chosen.find((name) => !here.includes(name));
+      if (unknown !== undefined) throw new TmemError('missing', `There is no session ${unknown} in ${source.place}.`);
+      const there = new Set(await target.names());
+      const taken = chosen.filter((name) => there.has(name));
+      if (taken.length > 0)
+        throw new TmemError('usage', `In ${target.place} there is already: ${taken.join(', ')}; nothing was copied.`);
+      for (const name of chosen) {
+        const lock = await source.lock(name);
+        await source.copy(name, target, name).finally(() => lock.release());
+      }
+      return chosen;
+    }),
+  );
 }
 
 /** Names of the sessions in the store, in order. */

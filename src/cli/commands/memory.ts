@@ -19,7 +19,7 @@ export function register(program: Command, io: CliIo): void {
   const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
   memory
     .command('list')
-    .description('the sessions on this machine')
+    .description('the sessions in the store')
     .action(() => list(io));
   memory
     .command('log')
@@ -66,6 +66,13 @@ export function register(program: Command, io: CliIo): void {
     .option(...model)
     .action((session: string, options: ModelOption) => verify(io, session, options));
   memory
+    .command('move')
+    .argument('[session...]', 'all of them by default')
+    .description('copy sessions with their weights into another store, and check the copies; the originals stay')
+    .option('--to <url>', 'sqlite:PATH or postgres://USER@HOST/DATABASE; TMEM_STORE by default')
+    .option('--from <url>', 'the same')
+    .action((sessions: string[], options: MoveOptions) => move(io, sessions, options));
+  memory
     .command('export')
     .argument('<session>')
     .description('write the memory as a GGUF LoRA, a PEFT folder and a JSONL ledger')
@@ -76,6 +83,10 @@ export function register(program: Command, io: CliIo): void {
 
 interface ShowOptions extends ModelOption {
   readonly recall: boolean;
+}
+interface MoveOptions {
+  readonly to?: string;
+  readonly from?: string;
 }
 interface ExportOptions extends ModelOption {
   readonly out: string;
@@ -99,7 +110,7 @@ async function list(io: CliIo): Promise<void> {
   );
   io.result({ sessions }, () =>
     sessions.length === 0
-      ? 'No session is on this machine; `tmem chat --session NAME` begins one.'
+      ? 'No session is in the store; `tmem chat --session NAME` begins one.'
       : table(
           [
             ['SESSION', 'MODEL', 'WRITES', 'PAIRS', 'LAST WRITE'],
@@ -183,6 +194,24 @@ async function branch(io: CliIo, session: string, name: string): Promise<void> {
   const { branchSession } = await import('../../memory/session.ts');
   await branchSession(session, name);
   io.result({ session, branch: name }, () => `Session ${name} remembers what ${session} does.`);
+}
+
+async function move(io: CliIo, sessions: readonly string[], { from, to }: MoveOptions): Promise<void> {
+  const { copySessions } = await import('../../memory/session.ts');
+  const { placeOf, storeUrl } = await import('../../memory/store/store.ts');
+  if (from === undefined && to === undefined)
+    throw new TmemError('usage', 'Give the other store: --to URL or --from URL.');
+  const [source, target] = [from ?? storeUrl(), to ?? storeUrl()];
+  const copied = await copySessions(source, target, sessions);
+  const places = { from: placeOf(source), to: placeOf(target) };
+  io.result({ ...places, sessions: copied }, () =>
+    copied.length === 0
+      ? `There is no session in ${places.from}.`
+      : [
+          `Copied to ${places.to}: ${copied.join(', ')}.`,
+          `They are still in ${places.from}; TMEM_STORE says which store is used.`,
+        ].join('\n'),
+  );
 }
 
 async function diff(io: CliIo, session: string, other: string): Promise<void> {

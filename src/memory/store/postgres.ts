@@ -19,8 +19,11 @@ const INT8 = 20;
 
 type NewPool = (more: PoolConfig) => Pool;
 
-/** Connects at the first query. */
-export async function openPostgres(url: string): Promise<Backend> {
+/**
+ * Connects at the first query.
+ * @param place what it is called in messages
+ */
+export async function openPostgres(url: string, place: string): Promise<Backend> {
   const { default: pg } = await import('pg');
   const newPool: NewPool = (more) => {
     const pool = new pg.Pool({
@@ -43,7 +46,7 @@ export async function openPostgres(url: string): Promise<Backend> {
   const [high, low] = keyOf('tmem', 'writer');
 
   return {
-    place: withoutPassword(url),
+    place,
     db,
     async beginWrite(tx) {
       await sql`select pg_advisory_xact_lock(${high}::int4, ${low}::int4)`.execute(tx);
@@ -111,8 +114,4 @@ async function inUse(session: string, client: PoolClient, key: readonly number[]
 function keyOf(kind: string, name: string): [number, number] {
   const hash = createHash('sha256').update(`${kind} ${name}`).digest();
   return [hash.readInt32BE(0), hash.readInt32BE(4)];
-}
-
-function withoutPassword(url: string): string {
-  return url.replace(/(:\/\/[^:/@?]*):[^@/]*@/, '$1@').replace(/([?&]password=)[^&]*/g, '$1***');
 }

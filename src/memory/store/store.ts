@@ -5,6 +5,7 @@
  */
 import { join, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { sql } from 'kysely';
 import { Migrator } from 'kysely/migration';
 import { TmemError } from '../../engine/errors.ts';
 import { tmemHome } from '../../engine/home.ts';
@@ -62,42 +63,63 @@ export function canonical(url: string): string {
   throw new TmemError('usage', `"${url}" is not a store; give sqlite:PATH or postgres://USER@HOST/DATABASE.`);
 }
 
+/** What a store is called in messages: its path, or its URL without the password. */
+export function placeOf(url: string): string {
+  return canonical(url)
+    .replace(/^sqlite:/, '')
+    .replace(/(:\/\/[^:/@?]*):[^@/]*@/, '$1@')
+    .replace(/([?&]password=)[^&]*/g, '$1***');
+}
+
 /** @param leave says whether the one who closes it is the last. */
 async function open(url: string, leave: () => boolean): Promise<Store> {
-  let backend: Backend;
-  if (url.startsWith('sqlite:')) {
-    const { openSqlite } = await import('./sqlite.ts');
-    const path = url.slice('sqlite:'.length);
-    backend = await openSqlite(path).catch((error) => {
-      throw storeError(path, error);
-    });
-  } else {
-    const { openPostgres } = await import('./postgres.ts');
-    backend = await openPostgres(url);
-  }
+  const place = placeOf(url);
+  let backend: Backend | undefined;
   try {
-    await migrate(backend);
+    if (url.startsWith('sqlite:')) backend = await (await import('./sqlite.ts')).openSqlite(place);
+    else backend = await (await import('./postgres.ts')).openPostgres(url, place);
+    await migrate(backend.db);
     return new Store(backend, leave);
   } catch (error) {
-    await backend.close();
-    throw error;
+    await backend?.close();
+    throw openError(place, error);
   }
 }
 
-async function migrate({ db, place }: Backend): Promise<void> {
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } });
-  const { error } = await migrator.migrateToLatest();
-  if (!(error instanceof Error)) return;
+function openError(place: string, error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
   if (/previously executed migration/.test(error.message))
-    throw new TmemError('missing', `The store ${place} was made by a newer tmem; update this one.`, { cause: error });
+    return new TmemError('missing', `The store ${place} was made by a newer tmem; update this one.`, { cause: error });
   const told = storeError(place, error);
-  if (told instanceof TmemError && told.code === 'missing') throw told;
-  throw new TmemError(
+  if (told === error || (told as TmemError).code === 'missing') return told;
+  return new TmemError(
     'failed',
     `The store ${place} cannot be used (${reasonOf(error)}); check its address and that it can be reached.`,
     { cause: error },
   );
 }
+
+async function migrate(db: Db): Promise<void> {
+  if (isDeepStrictEqual(await migrationsIn(db), Object.keys(MIGRATIONS))) return;
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } });
+  const { error } = await migrator.migrateToLatest();
+  if (error) throw error;
+}
+
+/** Names of those that have been made, without all that the migrator looks at. */
+async function migrationsIn(db: Db): Promise<string[]> {
+  try {
+    const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db);
+    return rows.map((row) => row.name);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === UNDEFINED_TABLE || /no such table/.test(message)) return [];
+    throw error;
+  }
+}
+
+/** PostgreSQL's code. */
+const UNDEFINED_TABLE = '42P01';
 
 export class Store {
   readonly #backend: Backend;
