@@ -64,6 +64,7 @@ function learner(refusing: { on: boolean } = { on: false }): ScriptedEngine {
 async function setUp(t: TestContext, engine = learner()) {
   const root = mkdtempSync(join(tmpdir(), 'tmem-memory-'));
   const home = process.env.TMEM_HOME;
+  delete process.env.TMEM_STORE;
   process.env.TMEM_HOME = root;
   t.after(() => {
     if (home === undefined) delete process.env.TMEM_HOME;
@@ -172,6 +173,31 @@ test('a branch remembers the same and goes its own way; diff says how they diffe
   assert.equal((await stored()).state.writes.length, 3);
   const { text } = await memory('diff', 's', 'other');
   assert.match(text, /^- id-sky-g .*\n- id-sun-s .*\n\+ id-sky-s .*\n3 pairs are the same\.$/);
+});
+
+test('move copies into another store and says so; what does not work is told', async (t) => {
+  const { memory, stored, root, engine } = await setUp(t);
+  await memory('branch', 's', 'other');
+  const url = `sqlite:${join(root, 'else', 'more.db')}`;
+  const { value, text } = await memory('move', 's', '--to', url);
+  assert.deepEqual(value.sessions, ['s']);
+  assert.match(text, /^Copied to \S+more\.db: s\.\nThey are still in \S+memory\.db; TMEM_STORE says/);
+  assert.deepEqual(
+    readdirSync(join(root, 'else', 'more.db.weights')).sort(),
+    readdirSync(join(root, 'weights')).sort(),
+  );
+  await assert.rejects(memory('move', '--to', url), { code: 'usage', message: /already: s; nothing was copied/ });
+  await assert.rejects(memory('move', 'none', '--to', url), { code: 'missing', message: /no session none/ });
+  await assert.rejects(memory('move', 's'), { code: 'usage', message: /--to URL or --from URL/ });
+  await assert.rejects(memory('move', '--to', 'nowhere'), { code: 'usage', message: /"nowhere" is not a store/ });
+  process.env.TMEM_STORE = `sqlite:${join(root, 'third.db')}`;
+  t.after(() => delete process.env.TMEM_STORE);
+  assert.deepEqual((await memory('list')).value.sessions, []);
+  assert.deepEqual((await memory('move', '--from', url)).value.sessions, ['s']);
+  const third = await stored();
+  const first = await Session.open('s', engine.model, `sqlite:${join(root, 'memory.db')}`);
+  assert.deepEqual(third, first.snapshot);
+  await first.close();
 });
 
 test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk; the rest is as if it had never been', async (t) => {

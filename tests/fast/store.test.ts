@@ -1,15 +1,8 @@
-/** The store of sessions, on SQLite and, where its programs are, on PostgreSQL: against a model in memory, and against kill -9. */
+/** The store of sessions, on SQLite and, where its programs are, on PostgreSQL, against a model in memory. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { after, type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { test } from 'node:test';
 import fc from 'fast-check';
-import pg from 'pg';
 import {
   branchSession,
   copySessions,
@@ -19,86 +12,9 @@ import {
   sessionNames,
 } from '../../src/memory/session.ts';
 import { emptyMemory, type MemoryState, type WriteRecord } from '../../src/memory/types.ts';
-import { noPostgres, type Postgres, startPostgres } from '../support/postgres.ts';
+import { KINDS, postgres, postgresPlace, sqlitePlace } from '../support/places.ts';
+import { noPostgres } from '../support/postgres.ts';
 import { MODEL, marked, summary } from '../support/store.ts';
-
-const KILLS = Number(process.env.TMEM_KILLS || 40);
-
-let postgres: Postgres | undefined;
-/** Of the processes that are started so often. */
-const compiled = mkdtempSync(join(tmpdir(), 'tmem-compiled-'));
-after(() => {
-  postgres?.stop();
-  rmSync(compiled, { recursive: true });
-});
-
-interface Place {
-  readonly url: string;
-  /** Hashes of the weights that it keeps, each checked. */
-  weights(): Promise<string[]>;
-  /** As if a day had gone by since a crash. */
-  age(): void;
-  /** What `sql` gives. */
-  query(sql: string): Promise<unknown[]>;
-}
-
-const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
-
-function sqlitePlace(t: TestContext): Place {
-  const root = mkdtempSync(join(tmpdir(), 'tmem-store-'));
-  t.after(() => rmSync(root, { recursive: true }));
-  const folder = join(root, 'weights');
-  const files = () => (readdirSync(root).includes('weights') ? readdirSync(folder) : []);
-  return {
-    url: `sqlite:${join(root, 'memory.db')}`,
-    async weights() {
-      const kept = files().map((file) => ({ file, hash: sha256(readFileSync(join(folder, file))) }));
-      for (const { file, hash } of kept) assert.equal(file, `${hash}.fw`);
-      return kept.map(({ hash }) => hash).sort();
-    },
-    age() {
-      const yesterday = Date.now() / 1000 - 25 * 60 * 60;
-      for (const file of files()) utimesSync(join(folder, file), yesterday, yesterday);
-    },
-    async query(sql) {
-      const database = new DatabaseSync(join(root, 'memory.db'));
-      try {
-        return database.prepare(sql).all();
-      } finally {
-        database.close();
-      }
-    },
-  };
-}
-
-function postgresPlace(): Place {
-  postgres ??= startPostgres();
-  const url = postgres.newDatabase();
-  const query = async (sql: string) => {
-    const client = new pg.Client(url);
-    await client.connect();
-    try {
-      return (await client.query(sql)).rows;
-    } finally {
-      await client.end();
-    }
-  };
-  return {
-    url,
-    async weights() {
-      const rows = (await query('select hash, bytes from weights')) as { hash: string; bytes: Buffer }[];
-      for (const { hash, bytes } of rows) assert.equal(sha256(bytes), hash);
-      return rows.map(({ hash }) => hash).sort();
-    },
-    age() {},
-    query,
-  };
-}
-
-const KINDS = [
-  { kind: 'SQLite', place: sqlitePlace, options: {} },
-  { kind: 'PostgreSQL', place: postgresPlace, options: { skip: noPostgres } },
-];
 
 // Anything that a model may say, and what databases and encodings stumble over.
 const text = fc
@@ -312,63 +228,6 @@ for (const { kind, place, options } of KINDS) {
       );
     },
   );
-
-  test(
-    `${kind}: kill -9 at any moment leaves the state before or after, its weights, and no lock`,
-    options,
-    async (t) => {
-      const { url, weights, age } = place(t);
-      const peer = startChild(url, 'peer', 1, 20);
-      const figures = { kills: 0, inside: 0, applied: 0, changes: 0 };
-      let next = startChild(url, 'killed', 100, 0);
-      try {
-        await peer.go();
-        let last = summary([nothing.state], nothing);
-        while (figures.kills < KILLS) {
-          const child = next;
-          await child.go();
-          next = startChild(url, 'killed', 101 + figures.kills, 0);
-          // While it opens the session, or some changes later.
-          if (figures.kills % 10 > 0) await child.begins();
-          await sleep(Math.random() * 50);
-          await child.kill();
-          figures.kills++;
-          assert.equal(child.errors(), '');
-          const { done, begun } = child.changes();
-          figures.changes += done.length;
-          const before = done.at(-1) ?? last;
-          const opened = await Session.open('killed', MODEL, url);
-          last = JSON.parse(JSON.stringify(summary(await opened.history(), opened.snapshot)));
-          await opened.close();
-          if (begun === undefined) assert.deepEqual(last, before);
-          else {
-            figures.inside++;
-            const after = JSON.stringify(last) === JSON.stringify(begun);
-            if (after) figures.applied++;
-            else assert.deepEqual(last, before);
-          }
-          assert.ok(peer.isAlive(), peer.errors());
-        }
-      } finally {
-        await Promise.all([next.kill(), peer.kill()]);
-      }
-      assert.equal(peer.errors(), '');
-      t.diagnostic(
-        `${figures.kills} kills, ${figures.inside} inside a change, of which ${figures.applied} are in the store; ` +
-          `${figures.changes} changes were acknowledged before, none is lost; beside ${peer.changes().done.length} of another process`,
-      );
-      assert.ok(figures.inside > 0);
-      const named = new Set<string>();
-      for (const name of await sessionNames(url)) {
-        const { weights, writes } = await peekSession(name, url);
-        for (const hash of [weights, ...writes.map((w) => w.before.weights)]) if (hash) named.add(hash);
-      }
-      // What crashes have left goes when it is a day old.
-      age();
-      await (await Session.open('peer', MODEL, url)).close();
-      assert.deepEqual(await weights(), [...named].sort());
-    },
-  );
 }
 
 test('move takes sessions to PostgreSQL and back as they were', { skip: noPostgres }, async (t) => {
@@ -413,7 +272,7 @@ test('PostgreSQL: one writer at a time, by name; a lost connection gets the lock
     code: 'failed',
     message: new RegExp(`^Session a is in use by process ${process.pid} on .*; close it there\\.$`),
   });
-  postgres!.restart();
+  postgres().restart();
   const next = { ...opened.snapshot, turns: 5 };
   // The first to use a connection that is gone may be told so.
   await opened.commit(next).catch(() => opened.commit(next));
@@ -451,45 +310,3 @@ const plain: WriteRecord = {
   recalled: 0,
   ms: 0,
 };
-
-type Summary = ReturnType<typeof summary>;
-
-function startChild(url: string, name: string, seed: number, pause: number) {
-  const program = join(import.meta.dirname, '../support/store-child.ts');
-  const env = { ...process.env, NODE_COMPILE_CACHE: compiled };
-  const child: ChildProcess = spawn(process.execPath, [program, url, name, String(seed), String(pause)], { env });
-  let [said, errors] = ['', ''];
-  child.stdout!.on('data', (chunk) => {
-    said += chunk;
-  });
-  child.stderr!.on('data', (chunk) => {
-    errors += chunk;
-  });
-  child.stdin!.on('error', () => {});
-  const closed = new Promise<void>((resolve) => child.on('close', () => resolve()));
-  const lines = () => said.split('\n').slice(1, -1);
-  const parse = (line: string): Summary => JSON.parse(line.slice(2));
-  return {
-    /** Lets it begin, once it has loaded everything. */
-    async go() {
-      while (!said.startsWith('ready\n') && child.exitCode === null) await sleep(5);
-      child.stdin!.write('go\n');
-    },
-    async begins() {
-      while (!said.includes('\n>') && child.exitCode === null) await sleep(1);
-    },
-    async kill() {
-      child.kill('SIGKILL');
-      await closed;
-    },
-    isAlive: () => child.exitCode === null,
-    errors: () => errors,
-    /** The states that it was told are stored, and the one that it has begun to store. */
-    changes() {
-      const all = lines();
-      const done = all.filter((_, i) => all[i + 1] === '<').map(parse);
-      const begun = all.at(-1)?.startsWith('>') ? parse(all.at(-1)!) : undefined;
-      return { done, begun };
-    },
-  };
-}

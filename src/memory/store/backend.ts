@@ -8,6 +8,8 @@ export interface Backend {
   readonly db: Db;
   /** The first thing in a transaction that writes: other such transactions wait until it ends. */
   beginWrite(db: Db): Promise<void>;
+  /** Does of `putBlob` what takes long and needs no transaction, so that others need not wait for it. */
+  stageBlob(hash: string, bytes: Buffer): Promise<void>;
   /** Puts the bytes where `getBlob` finds them; its row is there already. In a transaction that writes. */
   putBlob(db: Db, hash: string, bytes: Buffer): Promise<void>;
   /** null when there are none. */

@@ -51,6 +51,7 @@ export async function openPostgres(url: string, place: string): Promise<Backend>
     async beginWrite(tx) {
       await sql`select pg_advisory_xact_lock(${high}::int4, ${low}::int4)`.execute(tx);
     },
+    async stageBlob() {},
     async putBlob(tx, hash, bytes) {
       await tx.updateTable('weights').set({ bytes }).where('hash', '=', hash).execute();
     },

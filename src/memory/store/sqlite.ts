@@ -45,7 +45,9 @@ export async function openSqlite(path: string): Promise<Backend> {
   return {
     place: path,
     db,
-    async beginWrite() {}, // every transaction that writes begins with the lock on the whole file
+    async beginWrite() {}, // its `begin immediate` has locked the whole file
+    stageBlob: (hash, bytes) => putBlobFile(weights, hash, bytes),
+    // Another process may have removed it since it was staged.
     putBlob: (_, hash, bytes) => putBlobFile(weights, hash, bytes),
     getBlob: (_, hash) => readBlobFile(weights, hash),
     removeBlob: (hash) => rm(blobFile(weights, hash), { force: true }),

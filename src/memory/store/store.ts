@@ -57,18 +57,21 @@ export async function withStore<T>(url: string, use: (store: Store) => Promise<T
 
 /** The same for all ways to write a URL. @throws TmemError `usage` */
 export function canonical(url: string): string {
-  const path = /^sqlite:(.+)$/.exec(url)?.[1];
-  if (path !== undefined) return `sqlite:${resolve(path)}`;
+  const path = pathOf(url);
+  if (path !== undefined) return `sqlite:${path}`;
   if (/^postgres(ql)?:\/\//.test(url)) return url;
   throw new TmemError('usage', `"${url}" is not a store; give sqlite:PATH or postgres://USER@HOST/DATABASE.`);
 }
 
 /** What a store is called in messages: its path, or its URL without the password. */
 export function placeOf(url: string): string {
-  return canonical(url)
-    .replace(/^sqlite:/, '')
-    .replace(/(:\/\/[^:/@?]*):[^@/]*@/, '$1@')
-    .replace(/([?&]password=)[^&]*/g, '$1***');
+  return pathOf(url) ?? url.replace(/(:\/\/[^:/@?]*):[^/]*@/, '$1@').replace(/([?&]password=)[^&]*/g, '$1***');
+}
+
+/** undefined for a store that is no file. */
+function pathOf(url: string): string | undefined {
+  const path = /^sqlite:(.+)$/.exec(url)?.[1];
+  return path === undefined ? undefined : resolve(path);
 }
 
 /** @param leave says whether the one who closes it is the last. */
@@ -76,7 +79,8 @@ async function open(url: string, leave: () => boolean): Promise<Store> {
   const place = placeOf(url);
   let backend: Backend | undefined;
   try {
-    if (url.startsWith('sqlite:')) backend = await (await import('./sqlite.ts')).openSqlite(place);
+    const path = pathOf(url);
+    if (path !== undefined) backend = await (await import('./sqlite.ts')).openSqlite(path);
     else backend = await (await import('./postgres.ts')).openPostgres(url, place);
     await migrate(backend.db);
     return new Store(backend, leave);
@@ -109,8 +113,8 @@ async function migrate(db: Db): Promise<void> {
 /** Names of those that have been made, without all that the migrator looks at. */
 async function migrationsIn(db: Db): Promise<string[]> {
   try {
-    const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db);
-    return rows.map((row) => row.name);
+    const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+    return rows.map((row) => row.name).sort();
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === UNDEFINED_TABLE || /no such table/.test(message)) return [];
@@ -167,12 +171,13 @@ export class Store {
    * @returns the new state with its revision
    * @throws TmemError `failed` when it cannot be written, or another process has changed the session; the store is then as before.
    */
-  save(
+  async save(
     name: string,
     [before, next]: readonly [StoredState, StoredState],
     blobs: readonly Blob[],
     db: Db = this.#backend.db,
   ): Promise<StoredState> {
+    for (const { hash, bytes } of blobs) await this.#guard(this.#backend.stageBlob(hash, bytes));
     return this.#write(db, async (tx) => {
       for (const blob of blobs) await this.#put(tx, blob);
       return saveState(tx, name, before, next);
