@@ -230,8 +230,7 @@ export class Session implements Keeper {
   }
 
   async close(): Promise<void> {
-    await this.#lock.release();
-    await this.#store.close();
+    await this.#lock.release().finally(() => this.#store.close());
   }
 
   async #replace(next: StoredState, snapshot: Snapshot, blobs: readonly Blob[]): Promise<void> {

@@ -228,6 +228,25 @@ for (const { kind, place, options } of KINDS) {
       );
     },
   );
+
+  test(`${kind}: sessions of one process change at once, with weights in common`, options, async (t) => {
+    const { url, weights } = place(t);
+    const one = async (name: string) => {
+      const opened = await Session.open(name, MODEL, url);
+      for (let i = 0; i < 12; i++) {
+        const { state } = opened.snapshot;
+        const writes = [...state.writes, { ...plain, id: `${i}` }];
+        await opened.commit({ ...opened.snapshot, state: { ...state, writes, weights: marked(i % 3) } });
+        if (i % 3 > 0) await opened.undo();
+        else if (i % 4 === 3) await opened.rewrite(await opened.history(), []);
+      }
+      const history = await opened.history();
+      await opened.close();
+      return history.map((state) => state.writes.length);
+    };
+    for (const lengths of await Promise.all(['a', 'b', 'c'].map(one))) assert.deepEqual(lengths, [0, 1, 2, 3, 4]);
+    assert.equal((await weights()).length, 1);
+  });
 }
 
 test('move takes sessions to PostgreSQL and back as they were', { skip: noPostgres }, async (t) => {

@@ -15,6 +15,7 @@ import {
   SqliteDialect,
   type SqliteDialectConfig,
   SqliteDriver,
+  sql,
   type TransactionSettings,
 } from 'kysely';
 import { TmemError } from '../../engine/errors.ts';
@@ -54,7 +55,7 @@ export async function openSqlite(path: string): Promise<Backend> {
     leftovers: (tx) => leftovers(tx, weights),
     removeLeftover: (file) => rm(join(weights, file), { force: true }),
     async scrub() {
-      database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      await sql`PRAGMA wal_checkpoint(TRUNCATE)`.execute(db);
     },
     async lock(session) {
       const own = join(locks, session);
