@@ -1,22 +1,14 @@
 /**
- * A memory kept on disk under a name, in a folder of its own:
- *   state.json       ledger, explicit memory, unwritten turns, address of the fast weights; replaced last
- *   weights/<sha>.fw fast weights after each write, kept so that a write can be undone
- *   lock.*           the process that has the session open
- * A crash leaves the state before a change or after it: the weights are on disk before state.json names them.
+ * A memory kept in a store under a name: ledger, explicit memory, unwritten turns, and the fast weights before and after each write, so
+ * that it can be undone. A crash leaves the state before a change or after it.
  */
-import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { copyFile, cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
-import { writeError, writeFileAtomic } from '../engine/files.ts';
-import { tmemHome } from '../engine/home.ts';
 import type { ModelInfo } from '../engine/types.ts';
-import { getWeights, putWeights, sweepWeights } from './store/blobs.ts';
-import { acquireLock, type Lock } from './store/lock.ts';
-import { readState, type StoredState, stateFile, weightsOf, type workingSchema } from './store/state.ts';
+import type { SessionLock } from './store/backend.ts';
+import { type Blob, blobOf } from './store/blobs.ts';
+import type { StoredState, workingSchema } from './store/state.ts';
+import { canonical, openStore, type Store, storeUrl, withStore } from './store/store.ts';
 import { emptyMemory, type MemoryState, type WriteRecord } from './types.ts';
 
 export type WorkingTurn = z.infer<typeof workingSchema>;
@@ -28,7 +20,7 @@ export interface Snapshot {
   readonly turns: number;
 }
 
-/** What an agent keeps its memory in: a session on disk, or nothing that outlives the process. */
+/** What an agent keeps its memory in: a session in a store, or nothing that outlives the process. */
 export interface Keeper {
   readonly snapshot: Snapshot;
   /** Takes a later state, with at most one write more than the last. */
@@ -60,11 +52,6 @@ export function openVolatile(baseFingerprint: string): Keeper {
   };
 }
 
-/** Where sessions live: `$TMEM_HOME/sessions`, by default beside the models in the user's cache folder. */
-export function sessionsFolder(home: string = tmemHome()): string {
-  return join(home, 'sessions');
-}
-
 /** @throws TmemError `usage` for a name that is not a plain file name on every platform. */
 export function checkSessionName(name: string): void {
   const reserved = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
@@ -75,10 +62,10 @@ export function checkSessionName(name: string): void {
     );
 }
 
-/** What is on disk of a session, without opening it. @throws TmemError `missing` when there is none, or it is damaged. */
-export async function peekSession(name: string, root: string = sessionsFolder()): Promise<StoredState> {
+/** What is stored of a session, without opening it. @throws TmemError `missing` when there is none, or it is damaged. */
+export async function peekSession(name: string, url: string = storeUrl()): Promise<StoredState> {
   checkSessionName(name);
-  const stored = await readState(name, join(root, name));
+  const stored = await withStore(url, (store) => store.read(name));
   if (!stored)
     throw new TmemError('missing', `There is no session ${name}; \`tmem memory list\` names those there are.`);
   return stored;
@@ -88,46 +75,56 @@ export async function peekSession(name: string, root: string = sessionsFolder())
  * Begins a session that remembers what another one does; from then on they go their own ways.
  * @throws TmemError `usage` when the new one is there already, `missing` for an unknown one, `failed` when it cannot be written.
  */
-export async function branchSession(from: string, to: string, root: string = sessionsFolder()): Promise<void> {
+export async function branchSession(from: string, to: string, url: string = storeUrl()): Promise<void> {
+  checkSessionName(from);
   checkSessionName(to);
-  const source = await Session.open(from, (await peekSession(from, root)).model, root);
-  const folder = join(root, to);
-  const staged = join(root, `.${to}.${randomUUID()}`);
-  try {
-    if (existsSync(folder)) throw new TmemError('usage', `There is a session ${to} already; choose another name.`);
-    await mkdir(staged);
-    await cp(join(source.folder, 'weights'), join(staged, 'weights'), { recursive: true }).catch((error) => {
-      if (error.code !== 'ENOENT') throw error; // it has written nothing yet
-    });
-    await copyFile(stateFile(source.folder), stateFile(staged));
-    await rename(staged, folder);
-  } catch (error) {
-    throw error instanceof TmemError ? error : writeError(folder, error);
-  } finally {
-    await rm(staged, { recursive: true, force: true });
-    await source.close();
-  }
+  await withStore(url, (store) => store.copy(from, store, to));
 }
 
-/** Names of the sessions on disk, in order. */
-export async function sessionNames(root: string = sessionsFolder()): Promise<string[]> {
-  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
-  const found = entries.filter(
-    (e) => e.isDirectory() && !e.name.startsWith('.') && existsSync(stateFile(join(root, e.name))),
+/**
+ * Copies sessions with their weights into another store, each in one transaction that ends only when it reads there as it does here.
+ * @param names all of them by default
+ * @returns the names of those that were copied
+ * @throws TmemError `missing` for an unknown one, `usage` when a name is taken there (then none is copied), `failed` when one is in use.
+ */
+export async function copySessions(from: string, to: string, names: readonly string[] = []): Promise<string[]> {
+  for (const name of names) checkSessionName(name);
+  if (canonical(from) === canonical(to))
+    throw new TmemError('usage', 'Both stores are the same; give the URL of another one with --to or --from.');
+  return withStore(from, (source) =>
+    withStore(to, async (target) => {
+      const here = await source.names();
+      const chosen = names.length > 0 ? [...new Set(names)] : here;
+      const unknown = chosen.find((name) => !here.includes(name));
+      if (unknown !== undefined) throw new TmemError('missing', `There is no session ${unknown} in ${source.place}.`);
+      const there = new Set(await target.names());
+      const taken = chosen.filter((name) => there.has(name));
+      if (taken.length > 0)
+        throw new TmemError('usage', `In ${target.place} there is already: ${taken.join(', ')}; nothing was copied.`);
+      for (const name of chosen) {
+        const lock = await source.lock(name);
+        await source.copy(name, target, name).finally(() => lock.release());
+      }
+      return chosen;
+    }),
   );
-  return found.map((e) => e.name).sort();
+}
+
+/** Names of the sessions in the store, in order. */
+export function sessionNames(url: string = storeUrl()): Promise<string[]> {
+  return withStore(url, (store) => store.names());
 }
 
 export class Session implements Keeper {
   readonly name: string;
-  readonly folder: string;
-  readonly #lock: Lock;
+  readonly #store: Store;
+  readonly #lock: SessionLock;
   #stored: StoredState;
   #snapshot: Snapshot;
 
-  private constructor(name: string, folder: string, lock: Lock, stored: StoredState, snapshot: Snapshot) {
+  private constructor(name: string, store: Store, lock: SessionLock, stored: StoredState, snapshot: Snapshot) {
     this.name = name;
-    this.folder = folder;
+    this.#store = store;
     this.#lock = lock;
     this.#stored = stored;
     this.#snapshot = snapshot;
@@ -135,34 +132,28 @@ export class Session implements Keeper {
 
   /**
    * Opens a session, or begins it. Close it to let others in.
+   * @param url of the store, as in `TMEM_STORE`
    * @throws TmemError `usage` for a bad name, `missing` when it belongs to another model or is damaged, `failed` when
-   * another process has it open.
+   * another process has it open or the store cannot be reached.
    */
   static async open(
     name: string,
     model: Pick<ModelInfo, 'name' | 'fingerprint'>,
-    root: string = sessionsFolder(),
+    url: string = storeUrl(),
   ): Promise<Session> {
     checkSessionName(name);
-    const folder = join(root, name);
-    const lock = await mkdir(folder, { recursive: true })
-      .then(() => acquireLock(folder))
-      .catch((error) => {
-        throw writeError(folder, error);
-      });
-    if (!('release' in lock))
-      throw new TmemError(
-        'failed',
-        `Session ${name} is in use by process ${lock.pid} on ${lock.host}; close it there, or remove ${join(folder, lock.file)} if that is not tmem.`,
-      );
+    const store = await openStore(url);
+    let lock: SessionLock | undefined;
     try {
-      const stored = await stateFor(name, folder, model);
-      const snapshot = await load(stored, folder);
+      lock = await store.lock(name);
+      const stored = stateFor(name, await store.read(name, lock.db), model);
+      const snapshot = await load(stored, store, lock);
       // What a crash has left.
-      await sweepWeights(join(folder, 'weights'), weightsOf(stored));
-      return new Session(name, folder, lock, stored, snapshot);
+      await store.collect(lock.db);
+      return new Session(name, store, lock, stored, snapshot);
     } catch (error) {
-      await lock.release();
+      await lock?.release();
+      await store.close();
       throw error;
     }
   }
@@ -172,8 +163,8 @@ export class Session implements Keeper {
   }
 
   /**
-   * Puts a later state on disk. At most one write may have been added since the last call, so that each can be undone.
-   * @throws TmemError `failed` when it cannot be written; the session on disk is then as before.
+   * Stores a later state. At most one write may have been added since the last call, so that each can be undone.
+   * @throws TmemError `failed` when it cannot be written; what is stored is then as before.
    */
   async commit(snapshot: Snapshot): Promise<void> {
     const { state, working, turns } = snapshot;
@@ -182,72 +173,74 @@ export class Session implements Keeper {
     if (added.length > 1 || state.writes.some((w, i) => i < writes.length && w.id !== writes[i]!.record.id))
       throw new Error('a commit may only add one write to the ledger');
     const moved = state.weights !== this.#snapshot.state.weights;
-    const weights = moved ? state.weights && (await putWeights(this.#weights, state.weights)) : before;
-    await this.#replace({
+    const blob = moved && state.weights ? blobOf(state.weights) : null;
+    const next: StoredState = {
       ...this.#stored,
-      weights,
+      weights: moved ? (blob?.hash ?? null) : before,
       explicit: state.explicit,
       working: [...working],
       turns,
       writes: [...writes, ...added.map((record) => ({ record, before: { weights: before, explicit } }))],
-    });
-    this.#snapshot = snapshot;
+    };
+    await this.#replace(next, snapshot, blob ? [blob] : []);
+    // Weights that were replaced without a write in between.
+    if (moved && added.length === 0) await this.#store.collect(this.#lock.db);
   }
 
   async undo(): Promise<WriteRecord | null> {
     const last = this.#stored.writes.at(-1);
     if (!last) return null;
     const next: StoredState = { ...this.#stored, ...last.before, writes: this.#stored.writes.slice(0, -1) };
-    const snapshot = await load(next, this.folder);
-    await this.#replace(next);
-    this.#snapshot = snapshot;
-    await sweepWeights(this.#weights, weightsOf(next));
+    const snapshot = await load(next, this.#store, this.#lock);
+    await this.#replace(next, snapshot, []);
+    await this.#store.forget(this.#lock.db);
     return last.record;
   }
 
   /** The state before each write, and the present one. */
   async history(): Promise<MemoryState[]> {
     const points = [...this.#stored.writes.map((w) => w.before), this.#stored];
-    return Promise.all(points.map((point, i) => stateAt(this.#stored, point, i, this.folder)));
+    const states: MemoryState[] = [];
+    for (const [n, point] of points.entries())
+      states.push(await stateAt(this.#stored, point, n, this.#store, this.#lock));
+    return states;
   }
 
   /**
    * Puts another history in the place of the session's: the state before each write, and the last one. What the old one alone needed is
-   * removed from the disk.
-   * @throws TmemError `failed` when it cannot be written; the session on disk is then as before.
+   * removed from the store.
+   * @throws TmemError `failed` when it cannot be written; what is stored is then as before.
    */
   async rewrite(history: readonly MemoryState[], working: readonly WorkingTurn[]): Promise<void> {
-    const points: StoredState['writes'][number]['before'][] = [];
-    for (const { weights, explicit } of history)
-      points.push({ weights: weights && (await putWeights(this.#weights, weights)), explicit });
+    const blobs = new Map<string, Blob>();
+    const points = history.map(({ weights, explicit }): StoredState['writes'][number]['before'] => {
+      const blob = weights && blobOf(weights);
+      if (blob) blobs.set(blob.hash, blob);
+      return { weights: blob?.hash ?? null, explicit };
+    });
     const last = history.at(-1)!;
-    await this.#replace({
+    const next: StoredState = {
       ...this.#stored,
       ...points.at(-1)!,
       working: [...working],
       writes: last.writes.map((record, i) => ({ record, before: points[i]! })),
-    });
-    this.#snapshot = { ...this.#snapshot, state: last, working };
-    await sweepWeights(this.#weights, weightsOf(this.#stored));
+    };
+    await this.#replace(next, { ...this.#snapshot, state: last, working }, [...blobs.values()]);
+    await this.#store.forget(this.#lock.db);
   }
 
   async close(): Promise<void> {
-    await this.#lock.release();
+    await this.#lock.release().finally(() => this.#store.close());
   }
 
-  get #weights(): string {
-    return join(this.folder, 'weights');
-  }
-
-  async #replace(next: StoredState): Promise<void> {
-    const bytes = Buffer.from(`${JSON.stringify(next, null, 1)}\n`);
-    await writeFileAtomic(stateFile(this.folder), (write) => write(bytes));
-    this.#stored = next;
+  async #replace(next: StoredState, snapshot: Snapshot, blobs: readonly Blob[]): Promise<void> {
+    this.#stored = await this.#store.save(this.name, [this.#stored, next], blobs, this.#lock.db);
+    this.#snapshot = snapshot;
   }
 }
 
-async function load(stored: StoredState, folder: string): Promise<Snapshot> {
-  const state = await stateAt(stored, stored, stored.writes.length, folder);
+async function load(stored: StoredState, store: Store, lock: SessionLock): Promise<Snapshot> {
+  const state = await stateAt(stored, stored, stored.writes.length, store, lock);
   return { state, working: stored.working, turns: stored.turns };
 }
 
@@ -256,31 +249,31 @@ async function stateAt(
   { model, writes }: StoredState,
   { weights, explicit }: Pick<StoredState, 'weights' | 'explicit'>,
   n: number,
-  folder: string,
+  store: Store,
+  lock: SessionLock,
 ): Promise<MemoryState> {
   return {
     ...emptyMemory(model.fingerprint),
     writes: writes.slice(0, n).map((w) => w.record),
     explicit,
-    weights: weights === null ? null : await getWeights(join(folder, 'weights'), weights),
+    weights: weights === null ? null : await store.weights(weights, lock.db),
   };
 }
 
 /** What a session of this model begins with, or went on to. */
-async function stateFor(
+function stateFor(
   name: string,
-  folder: string,
-  model: Pick<ModelInfo, 'name' | 'fingerprint'>,
-): Promise<StoredState> {
-  const stored = await readState(name, folder);
+  stored: StoredState | null,
+  { name: modelName, fingerprint }: Pick<ModelInfo, 'name' | 'fingerprint'>,
+): StoredState {
   if (!stored) {
     const fresh = { weights: null, explicit: '', working: [], turns: 0, writes: [] };
-    return { version: 1, model: { name: model.name, fingerprint: model.fingerprint }, ...fresh };
+    return { ...fresh, model: { name: modelName, fingerprint }, created: new Date().toISOString(), revision: 0 };
   }
-  if (stored.model.fingerprint !== model.fingerprint)
+  if (stored.model.fingerprint !== fingerprint)
     throw new TmemError(
       'missing',
-      `Session ${name} belongs to model ${stored.model.name}, not to ${model.name}; open it with --model, or choose another session.`,
+      `Session ${name} belongs to model ${stored.model.name}, not to ${modelName}; open it with --model, or choose another session.`,
     );
   return stored;
 }

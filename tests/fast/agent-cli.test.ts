@@ -34,6 +34,7 @@ interface Setup {
 async function setup(t: TestContext, engine: Engine, json = false): Promise<Setup> {
   const root = await mkdtemp(join(tmpdir(), 'tmem-cli-'));
   const home = process.env.TMEM_HOME;
+  delete process.env.TMEM_STORE;
   process.env.TMEM_HOME = root;
   t.after(async () => {
     if (home === undefined) delete process.env.TMEM_HOME;

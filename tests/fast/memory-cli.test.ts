@@ -1,6 +1,6 @@
 /** `tmem memory` on a session of three writes: seeing, undoing, forgetting, checking and exporting it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -64,6 +64,7 @@ function learner(refusing: { on: boolean } = { on: false }): ScriptedEngine {
 async function setUp(t: TestContext, engine = learner()) {
   const root = mkdtempSync(join(tmpdir(), 'tmem-memory-'));
   const home = process.env.TMEM_HOME;
+  delete process.env.TMEM_STORE;
   process.env.TMEM_HOME = root;
   t.after(() => {
     if (home === undefined) delete process.env.TMEM_HOME;
@@ -102,8 +103,13 @@ async function setUp(t: TestContext, engine = learner()) {
     await again.close();
     return snapshot;
   };
-  const blobs = () => readdirSync(join(root, 'sessions', 's', 'weights')).sort();
-  const onDisk = () => readFileSync(join(root, 'sessions', 's', 'state.json'), 'utf8');
+  const blobs = () => readdirSync(join(root, 'weights')).sort();
+  const onDisk = () =>
+    ['memory.db', 'memory.db-wal']
+      .map((file) => join(root, file))
+      .filter((file) => existsSync(file))
+      .map((file) => readFileSync(file, 'latin1'))
+      .join();
   return { engine, memory, stored, final, blobs, onDisk, root };
 }
 
@@ -139,8 +145,13 @@ test('undo takes back the last write and its weights leave the disk', async (t) 
   assert.match((await memory('undo', 's')).text, /Taken back: .* 2 pairs/);
   assert.equal((await stored()).state.writes.length, 2);
   assert.equal(blobs().length, 2);
-  // What a crash has left goes when the session is opened.
-  writeFileSync(join(root, 'sessions', 's', 'weights', `${'0'.repeat(64)}.fw`), '');
+  // What a crash has left goes when a session is opened and no process can be about to name it.
+  const left = join(root, 'weights', `${'0'.repeat(64)}.fw`);
+  writeFileSync(left, '');
+  await stored();
+  assert.equal(blobs().length, 3);
+  const yesterday = Date.now() / 1000 - 25 * 60 * 60;
+  utimesSync(left, yesterday, yesterday);
   await stored();
   assert.equal(blobs().length, 2);
   await memory('undo', 's');
@@ -164,9 +175,35 @@ test('a branch remembers the same and goes its own way; diff says how they diffe
   assert.match(text, /^- id-sky-g .*\n- id-sun-s .*\n\+ id-sky-s .*\n3 pairs are the same\.$/);
 });
 
+test('move copies into another store and says so; what does not work is told', async (t) => {
+  const { memory, stored, root, engine } = await setUp(t);
+  await memory('branch', 's', 'other');
+  const url = `sqlite:${join(root, 'else', 'more.db')}`;
+  const { value, text } = await memory('move', 's', '--to', url);
+  assert.deepEqual(value.sessions, ['s']);
+  assert.match(text, /^Copied to \S+more\.db: s\.\nThey are still in \S+memory\.db; TMEM_STORE says/);
+  assert.deepEqual(
+    readdirSync(join(root, 'else', 'more.db.weights')).sort(),
+    readdirSync(join(root, 'weights')).sort(),
+  );
+  await assert.rejects(memory('move', '--to', url), { code: 'usage', message: /already: s; nothing was copied/ });
+  await assert.rejects(memory('move', 'none', '--to', url), { code: 'missing', message: /no session none/ });
+  await assert.rejects(memory('move', 's'), { code: 'usage', message: /--to URL or --from URL/ });
+  await assert.rejects(memory('move', '--to', 'nowhere'), { code: 'usage', message: /"nowhere" is not a store/ });
+  process.env.TMEM_STORE = `sqlite:${join(root, 'third.db')}`;
+  t.after(() => delete process.env.TMEM_STORE);
+  assert.deepEqual((await memory('list')).value.sessions, []);
+  assert.deepEqual((await memory('move', '--from', url)).value.sessions, ['s']);
+  const third = await stored();
+  const first = await Session.open('s', engine.model, `sqlite:${join(root, 'memory.db')}`);
+  assert.deepEqual(third, first.snapshot);
+  await first.close();
+});
+
 test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk; the rest is as if it had never been', async (t) => {
   const { memory, stored, engine, blobs, onDisk } = await setUp(t);
   const before = await stored();
+  assert.ok(onDisk().includes('dog'));
   const blobsBefore = blobs();
   const dry = await memory('forget', 's', 'dog', '--dry-run');
   assert.match(dry.text, /Would be forgotten:\n {2}id-dog-d.*\n2 of 3 writes are made again/);

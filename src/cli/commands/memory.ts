@@ -22,7 +22,7 @@ export function register(program: Command, io: CliIo): void {
   const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
   memory
     .command('list')
-    .description('the sessions on this machine')
+    .description('the sessions in the store')
     .action(() => list(io));
   memory
     .command('log')
@@ -83,6 +83,13 @@ export function register(program: Command, io: CliIo): void {
     .action((session: string, options: ModelOption) => capacity(io, session, options));
   registerTransfers(memory, io);
   memory
+    .command('move')
+    .argument('[session...]', 'all of them by default')
+    .description('copy sessions with their weights into another store, and check the copies; the originals stay')
+    .option('--to <url>', 'sqlite:PATH or postgres://USER@HOST/DATABASE; TMEM_STORE by default')
+    .option('--from <url>', 'the same')
+    .action((sessions: string[], options: MoveOptions) => move(io, sessions, options));
+  memory
     .command('export')
     .argument('<session>')
     .description('write the memory as a GGUF LoRA, a PEFT folder and a JSONL ledger')
@@ -93,6 +100,10 @@ export function register(program: Command, io: CliIo): void {
 
 interface ShowOptions extends ModelOption {
   readonly recall: boolean;
+}
+interface MoveOptions {
+  readonly to?: string;
+  readonly from?: string;
 }
 interface ExportOptions extends ModelOption {
   readonly out: string;
@@ -116,7 +127,7 @@ async function list(io: CliIo): Promise<void> {
   );
   io.result({ sessions }, () =>
     sessions.length === 0
-      ? 'No session is on this machine; `tmem chat --session NAME` begins one.'
+      ? 'No session is in the store; `tmem chat --session NAME` begins one.'
       : table(
           [
             ['SESSION', 'MODEL', 'WRITES', 'PAIRS', 'LAST WRITE'],
@@ -219,6 +230,24 @@ async function switchTo(io: CliIo, session: string | undefined, none: boolean): 
   const current = (await currentSession()) ?? null;
   io.result({ session: current }, () =>
     current ? `chat and ask go on with session ${current}.` : 'chat and ask leave nothing behind.',
+  );
+}
+
+async function move(io: CliIo, sessions: readonly string[], { from, to }: MoveOptions): Promise<void> {
+  const { copySessions } = await import('../../memory/session.ts');
+  const { placeOf, storeUrl } = await import('../../memory/store/store.ts');
+  if (from === undefined && to === undefined)
+    throw new TmemError('usage', 'Give the other store: --to URL or --from URL.');
+  const [source, target] = [from ?? storeUrl(), to ?? storeUrl()];
+  const copied = await copySessions(source, target, sessions);
+  const places = { from: placeOf(source), to: placeOf(target) };
+  io.result({ ...places, sessions: copied }, () =>
+    copied.length === 0
+      ? `There is no session in ${places.from}.`
+      : [
+          `Copied to ${places.to}: ${copied.join(', ')}.`,
+          `They are still in ${places.from}; TMEM_STORE says which store is used.`,
+        ].join('\n'),
   );
 }
 

@@ -1,10 +1,10 @@
 /**
- * Fast weights as content-addressed files: `<sha256>.fw`, written once, never changed.
+ * Fast weights by the sha256 of their bytes; as files `<sha256>.fw`, written once, never changed.
  * Layout, little endian: magic "TMEMFW01", u32 length of the JSON header, the header padded with blanks to a multiple of
  * 4, then per tensor A [R, in] and B [out, R] as float32.
  */
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { TmemError } from '../../engine/errors.ts';
@@ -51,32 +51,43 @@ export function decodeWeights(bytes: Buffer): FastWeights {
   return { rank: header.rank, alpha: header.alpha, tensors };
 }
 
-/** Stores the weights and gives their address. @throws TmemError `failed` when the file cannot be written. */
-export async function putWeights(folder: string, weights: FastWeights): Promise<string> {
+/** Fast weights as they are stored, and their address. */
+export interface Blob {
+  readonly hash: string;
+  readonly bytes: Buffer;
+}
+
+export function blobOf(weights: FastWeights): Blob {
   const bytes = encodeWeights(weights);
-  const hash = createHash('sha256').update(bytes).digest('hex');
-  const path = join(folder, `${hash}.fw`);
-  const present = await stat(path).catch(() => null);
-  if (present?.size !== bytes.length) await writeFileAtomic(path, (write) => write(bytes));
-  return hash;
+  return { hash: sha256(bytes), bytes };
 }
 
-/** Removes all weights but those to keep. */
-export async function sweepWeights(folder: string, keep: ReadonlySet<string>): Promise<void> {
-  for (const file of await readdir(folder).catch(() => []))
-    if (file.endsWith('.fw') && !keep.has(file.slice(0, -3))) await rm(join(folder, file), { force: true });
+/**
+ * @param where names them in an error
+ * @throws TmemError `missing` when the bytes are not those of the address, or none.
+ */
+export function checkBlob(hash: string, bytes: Buffer | null, where: string): Buffer {
+  if (!bytes) throw new TmemError('missing', `The fast weights ${where} cannot be read; restore them.`);
+  if (sha256(bytes) !== hash) throw new TmemError('missing', `The fast weights ${where} are damaged; restore them.`);
+  return bytes;
 }
 
-/** @throws TmemError `missing` when the file is not there or is not what its address says. */
-export async function getWeights(folder: string, hash: string): Promise<FastWeights> {
-  const path = join(folder, `${hash}.fw`);
-  const bytes = await readFile(path).catch((cause) => {
-    throw new TmemError('missing', `The fast weights ${path} cannot be read; restore the file.`, { cause });
-  });
-  try {
-    if (createHash('sha256').update(bytes).digest('hex') !== hash) throw new Error('wrong hash');
-    return decodeWeights(bytes);
-  } catch (cause) {
-    throw new TmemError('missing', `The fast weights ${path} are damaged; restore the file.`, { cause });
-  }
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+
+export const blobFile = (folder: string, hash: string) => join(folder, `${hash}.fw`);
+
+/** The address that a file's name says; undefined for other files. */
+export function hashOfFile(file: string): string | undefined {
+  return /^([0-9a-f]{64})\.fw$/.exec(file)?.[1];
+}
+
+/** @throws TmemError `failed` when the file cannot be written. */
+export async function putBlobFile(folder: string, hash: string, bytes: Buffer): Promise<void> {
+  const present = await readBlobFile(folder, hash);
+  if (!present?.equals(bytes)) await writeFileAtomic(blobFile(folder, hash), (write) => write(bytes));
+}
+
+/** null when there is none, or it cannot be read. */
+export function readBlobFile(folder: string, hash: string): Promise<Buffer | null> {
+  return readFile(blobFile(folder, hash)).catch(() => null);
 }
