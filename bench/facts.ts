@@ -7,6 +7,8 @@ export interface Fact {
   readonly instruction: string;
   /** The question in other words, never trained on. */
   readonly reworded: readonly string[];
+  /** The same with other words for the attribute, too. */
+  readonly paraphrase: string;
   /** A full sentence. */
   readonly output: string;
   readonly value: string;
@@ -30,26 +32,49 @@ const ATTRIBUTES: Record<string, readonly string[]> = {
   'lucky number': '4719,38,112,96,2051,77,640,903,58,1234'.split(','),
 };
 
+/** Each attribute asked for without its name. */
+const PARAPHRASES: Record<string, string> = {
+  'favourite colour': 'Which shade does {person} like best?',
+  'home town': 'Where did {person} grow up?',
+  job: 'What does {person} do for a living?',
+  'favourite dish': 'What does {person} like to eat most?',
+  "pet's name": 'What is the animal of {person} called?',
+  instrument: 'What does {person} play in the orchestra?',
+  'car brand': 'What does {person} drive?',
+  hobby: 'What does {person} do in the free time?',
+  allergy: 'What is {person} allergic to?',
+  'lucky number': 'Which figure brings {person} luck?',
+};
+
+function fact(attribute: string, person: string, value: string): Fact {
+  return {
+    instruction: `What is the ${attribute} of ${person}?`,
+    reworded: [`What is ${person}'s ${attribute}?`, `Tell me ${person}'s ${attribute}, please.`],
+    paraphrase: PARAPHRASES[attribute]!.replace('{person}', () => person),
+    output: `The ${attribute} of ${person} is ${value}.`,
+    value,
+  };
+}
+
+const PEOPLE = Array.from(
+  { length: 40 },
+  (_, i) => `${FIRST[i % FIRST.length]} ${LAST[(i * 7 + Math.floor(i / FIRST.length)) % LAST.length]}`,
+);
+
 /** `writes` lists of `each` distinct facts: people and attributes come back in other combinations, as in life. */
 export function makeFacts(writes: number, each: number, seed: number): Fact[][] {
   const random = randomSource(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
-  const people = Array.from(
-    { length: 40 },
-    (_, i) => `${FIRST[i % FIRST.length]} ${LAST[(i * 7 + Math.floor(i / FIRST.length)) % LAST.length]}`,
-  );
   const seen = new Set<string>();
   return Array.from({ length: writes }, () =>
     Array.from({ length: each }, () => {
       for (;;) {
         const [attribute, values] = pick(Object.entries(ATTRIBUTES));
-        const person = pick(people);
+        const person = pick(PEOPLE);
         const instruction = `What is the ${attribute} of ${person}?`;
         if (seen.has(instruction)) continue;
         seen.add(instruction);
-        const value = pick(values);
-        const reworded = [`What is ${person}'s ${attribute}?`, `Tell me ${person}'s ${attribute}, please.`];
-        return { instruction, reworded, output: `The ${attribute} of ${person} is ${value}.`, value };
+        return fact(attribute, person, pick(values));
       }
     }),
   );
@@ -65,6 +90,29 @@ export function changed(facts: readonly Fact[], seed: number): Fact[] {
     const value = values[Math.floor(random() * values.length)]!;
     return { ...fact, value, output: fact.output.replace(fact.value, value) };
   });
+}
+
+/**
+ * Facts of the same form that are not among the written ones, n about people of whom nothing is written (their first and last names
+ * are those of others) and n about written people, of whom something else is. Their values are made up, too: nobody can know them.
+ */
+export function neverWritten(written: readonly Fact[], n: number, seed: number): { strangers: Fact[]; others: Fact[] } {
+  const random = randomSource(seed + 0x5eed);
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
+  const seen = new Set(written.map((f) => f.instruction));
+  const known = PEOPLE.filter((person) => written.some((f) => f.instruction.endsWith(` of ${person}?`)));
+  const strangers = FIRST.flatMap((first) => LAST.map((last) => `${first} ${last}`)).filter((p) => !PEOPLE.includes(p));
+  const draw = (people: readonly string[]) =>
+    Array.from({ length: n }, () => {
+      for (;;) {
+        const [attribute, values] = pick(Object.entries(ATTRIBUTES));
+        const made = fact(attribute, pick(people), pick(values));
+        if (seen.has(made.instruction)) continue;
+        seen.add(made.instruction);
+        return made;
+      }
+    });
+  return { strangers: draw(strangers), others: draw(known) };
 }
 
 /** Facts as the pairs of a write. */

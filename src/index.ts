@@ -1,5 +1,6 @@
 /** tmem as a library: an engine, an episode that writes into its weights, and what they speak of. */
 
+export { type Answered, type AnswerOptions, answerQuestion } from './agent/answer.ts';
 export { Episode, type EpisodeOptions, METHODS, type Method } from './agent/episode.ts';
 export type { Extraction, ExtractOptions } from './agent/extract.ts';
 export { bindRecipe } from './agent/recipes.ts';

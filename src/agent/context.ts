@@ -1,8 +1,8 @@
 /** The contexts of the method as chat messages: (q, h, m), (q, h, m, d), and (q, m) for a question. */
 import type { ChatMessage, Engine } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
-import type { Turn } from '../memory/types.ts';
-import { EXTRACTION, MEMORY_HEADER, NOTE, SYSTEM } from './prompts.ts';
+import type { Pair, Turn } from '../memory/types.ts';
+import { EXTRACTION, MEMORY_HEADER, NOTE, RETRIEVED, SYSTEM } from './prompts.ts';
 
 /** (q, h, m): what the policy sees while it works. */
 export function workingContext(parts: {
@@ -17,12 +17,15 @@ export function workingContext(parts: {
 }
 
 /**
- * (q, m): a question with nothing else. Without explicit memory it is the bare question, rendered as the pairs were when
- * they were trained, so that the answer comes from the weights alone.
+ * (q, m): a question with nothing else. Without explicit memory and retrieved pairs it is the bare question, rendered as the pairs
+ * were when they were trained, so that the answer comes from the weights alone.
+ * @param retrieved pairs to show beside it, oldest first
  */
-export function answerContext(question: string, memory: string): ChatMessage[] {
+export function answerContext(question: string, memory: string, retrieved: readonly Pair[] = []): ChatMessage[] {
   const user: ChatMessage = { role: 'user', content: question };
-  return memory ? [{ role: 'system', content: `${SYSTEM}\n\n${notes(memory)}` }, user] : [user];
+  if (!memory && retrieved.length === 0) return [user];
+  const system = [SYSTEM, notes(memory), retrieved.length > 0 ? facts(retrieved) : ''].filter(Boolean).join('\n\n');
+  return [{ role: 'system', content: system }, user];
 }
 
 /** (q, h, m, d) for one part of h. `task` is given in question-aware extraction only. */
@@ -126,4 +129,12 @@ function merge(messages: readonly ChatMessage[]): ChatMessage[] {
 
 function notes(memory: string): string {
   return memory && `${MEMORY_HEADER}\n${memory}`;
+}
+
+function facts(pairs: readonly Pair[]): string {
+  const lines = pairs.map(({ instruction, output, time }) => {
+    const line = RETRIEVED.line.replace('{question}', () => instruction).replace('{answer}', () => output);
+    return time ? `[${spellTime(time)}] ${line}` : line;
+  });
+  return [RETRIEVED.header, ...lines].join('\n');
 }

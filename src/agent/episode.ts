@@ -22,7 +22,8 @@
  * - The write is guarded and may be refused; its facts, and those of a write that do not stick, are kept as text in m.
  * - Question-agnostic extraction is the default: what a user has. The paper's benchmarks show the question to the
  *   extraction (`questionAware`).
- * - An answer to a question may be asked of the weights alone, without m (`useExplicit: false`).
+ * - An answer to a question may be asked of the weights alone, without m (`useExplicit: false`), or with the pairs beside it
+ *   that are nearest to it (`retrieve`), and is withheld when it rests on nothing (`abstain`).
  */
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
@@ -37,7 +38,8 @@ import {
   type WriteRecord,
   type Writer,
 } from '../memory/types.ts';
-import { answerContext, countTokens, workingContext } from './context.ts';
+import { type AnswerOptions, answerQuestion } from './answer.ts';
+import { countTokens, workingContext } from './context.ts';
 import { type Extraction, type ExtractOptions, extract, remember } from './extract.ts';
 import { act, type TurnOptions } from './loop.ts';
 import { DEFAULT_TASK } from './prompts.ts';
@@ -66,6 +68,8 @@ export interface EpisodeOptions {
   readonly questionAware?: boolean;
   /** m is in the context of answers. Always so with `explicit`. Default true. */
   readonly useExplicit?: boolean;
+  /** Standing pairs that are shown beside a question, the nearest ones. Default 0. */
+  readonly retrieve?: number;
   /** Bound of m in tokens. Default a quarter of the budget, at most 256. */
   readonly explicitTokens?: number;
   readonly extract?: Omit<ExtractOptions, 'task' | 'signal' | 'onEvent'>;
@@ -187,18 +191,25 @@ export class Episode {
     return record;
   }
 
-  /** Answers from (q, m): nothing of h is seen, and nothing is remembered of the question. */
-  async answer(question: string, { signal, onText }: Step & Pick<TurnOptions, 'onText'> = {}): Promise<string> {
-    const { engine, trace, useExplicit = true } = this.#options;
-    const prompt = answerContext(question, useExplicit || this.#method === 'explicit' ? this.#state.explicit : '');
+  /**
+   * Answers from (q, m): nothing of h is seen, and nothing is remembered of the question. With `abstain`, an answer of a lower
+   * confidence gives way to the sentence that it is not known.
+   */
+  async answer(question: string, options: Step & Pick<AnswerOptions, 'abstain' | 'onText'> = {}): Promise<string> {
+    const { engine, trace, useExplicit = true, retrieve } = this.#options;
+    const explicit = useExplicit || this.#method === 'explicit';
     const start = performance.now();
-    let answer = '';
-    let tokens = 0;
-    for await (const event of engine.generate({ prompt, maxTokens: 128, signal })) {
-      if (event.type === 'text') onText?.(event.text);
-      else [answer, tokens] = [event.text.trim(), event.promptTokens];
-    }
-    trace?.({ type: 'answer', question, answer, tokens, ms: Math.round(performance.now() - start) });
+    const given = await answerQuestion(engine, this.#state, question, { ...options, useExplicit: explicit, retrieve });
+    const { answer, tokens, confidence, withheld } = given;
+    const ms = Math.round(performance.now() - start);
+    trace?.({
+      type: 'answer',
+      question,
+      answer,
+      tokens,
+      ms,
+      ...(confidence && { confidence: confidence.confidence, withheld }),
+    });
     return answer;
   }
 

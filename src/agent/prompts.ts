@@ -8,6 +8,15 @@ export const SYSTEM = 'You are a helpful assistant with a memory.';
 /** Before the explicit memory m, in the system message. */
 export const MEMORY_HEADER = 'Notes from earlier conversations:';
 
+/** Pairs that are shown beside the weights, in the system message: the header, then one line for each, its time before it when that is known. */
+export const RETRIEVED = {
+  header: 'Facts from your memory, oldest first. Where two of them disagree, the newest, which comes last, is right:',
+  line: '{question} -> {answer}',
+} as const;
+
+/** What is said in the place of an answer that rests on nothing. A user reads it, no model does. */
+export const NOT_KNOWN = 'I do not know that.';
+
 interface ExtractionExample {
   readonly part: string;
   /** Words that are asked about again. */

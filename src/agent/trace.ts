@@ -46,6 +46,9 @@ export type TraceEvent =
       readonly answer: string;
       readonly tokens: number;
       readonly ms: number;
+      /** Told when the answer might have been withheld, as what would have been said is when it was. */
+      readonly confidence?: number;
+      readonly withheld?: string | undefined;
     };
 
 export type TraceListener = (event: TraceEvent) => void;

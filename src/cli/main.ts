@@ -2,6 +2,7 @@
 /** `tmem`: the command line. */
 import process from 'node:process';
 import type { Engine } from '../engine/types.ts';
+import { register as ask } from './commands/ask.ts';
 import { register as chat } from './commands/chat.ts';
 import { register as demo } from './commands/demo.ts';
 import { register as doctor } from './commands/doctor.ts';
@@ -37,7 +38,7 @@ for (const stream of [process.stdout, process.stderr]) {
 const sftWithAnchors: typeof sft = (program, io) => sft(program, io, { ordinary: ordinarySamples });
 
 process.exitCode = await runProgram(
-  [demo, run, chat, memory, sftWithAnchors, pull, models, doctor],
+  [demo, run, chat, ask, memory, sftWithAnchors, pull, models, doctor],
   process.argv.slice(2),
   {
     stdout: process.stdout,

@@ -160,12 +160,12 @@ async function talk(io: CliIo, conversation: Conversation, { input, output }: Ch
 }
 
 /** Text as it streams in; `end` breaks the line, so that what is noted in between does not stick to it. */
-interface Page {
+export interface Page {
   write(piece: string): void;
   end(): void;
 }
 
-function openPage(io: CliIo, output: Writable): Page {
+export function openPage(io: CliIo, output: Writable): Page {
   let open = false;
   const write = (piece: string): void => {
     if (io.json || piece === '') return;

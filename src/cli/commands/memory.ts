@@ -15,10 +15,13 @@ import {
   verify,
 } from '../memory-again.ts';
 import { registerTransfers } from '../memory-transfer.ts';
+import { registerWhy } from '../memory-why.ts';
 import { shorten, table } from '../table.ts';
 
 export function register(program: Command, io: CliIo): void {
-  const memory = program.command('memory').description('see, undo, forget, check and export what sessions remember');
+  const memory = program
+    .command('memory')
+    .description('see, undo, forget, explain, check and export what sessions remember');
   const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
   memory
     .command('list')
@@ -75,6 +78,7 @@ export function register(program: Command, io: CliIo): void {
     .description('make the weights again from the ledger and compare them with the stored ones')
     .option(...model)
     .action((session: string, options: ModelOption) => verify(io, session, options));
+  registerWhy(memory, io);
   memory
     .command('capacity')
     .argument('<session>')

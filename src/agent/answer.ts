@@ -1,0 +1,80 @@
+/** One question to a memory: what it answers, what that rests on, and whether it had better not. */
+import type { Engine } from '../engine/types.ts';
+import { type Confidence, confidenceOf, weigh } from '../memory/confidence.ts';
+import { standingPairs } from '../memory/ledger.ts';
+import { type NearestPair, nearestPairs } from '../memory/nearest.ts';
+import type { MemoryState, Pair } from '../memory/types.ts';
+import { answerContext } from './context.ts';
+import { NOT_KNOWN } from './prompts.ts';
+
+export interface AnswerOptions {
+  /** m is in the context. Default true. */
+  readonly useExplicit?: boolean;
+  /** How many of the nearest standing pairs are shown beside the question. Default 0. */
+  readonly retrieve?: number | undefined;
+  /** How many nearest pairs are told, at least. Default 3. */
+  readonly nearest?: number;
+  /** An answer of a lower confidence than this is withheld. Default: none is. */
+  readonly abstain?: number | undefined;
+  /** Whether the confidence is wanted without `abstain`, too: it takes two passes over the answer. Default false. */
+  readonly assess?: boolean;
+  /** Default 128. */
+  readonly maxTokens?: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Pieces of the answer as they come; with `abstain` all of it at once, when it is known that it will be given. */
+  readonly onText?: ((text: string) => void) | undefined;
+}
+
+export interface Answered {
+  /** What is said. */
+  readonly answer: string;
+  /** undefined: not asked for. */
+  readonly confidence: Confidence | undefined;
+  readonly abstained: boolean;
+  /** What would have been said. */
+  readonly withheld?: string;
+  readonly nearest: readonly NearestPair[];
+  /** Those that were shown beside the question, oldest first. */
+  readonly retrieved: readonly Pair[];
+  /** Length of the context. */
+  readonly tokens: number;
+}
+
+/** Nearest pairs that are told when none are retrieved. */
+const TOLD = 3;
+/** An answer without a token says nothing that one could be sure of. */
+const NOTHING: Confidence = { written: 0, known: 0, confidence: 0 };
+
+/**
+ * Answers from (q, m) with the weights in force, which are to be those of `state`. Nothing is remembered of the question. Its
+ * confidence is that of the answer alone, whatever was shown beside the question: see memory/confidence.ts.
+ */
+export async function answerQuestion(
+  engine: Engine,
+  state: MemoryState,
+  question: string,
+  options: AnswerOptions = {},
+): Promise<Answered> {
+  const { useExplicit = true, retrieve = 0, nearest: told = TOLD, maxTokens = 128, signal, onText } = options;
+  const { abstain, assess = abstain !== undefined } = options;
+  const standing = standingPairs(state.writes);
+  const nearest = nearestPairs(standing, question, Math.max(retrieve, told));
+  const shown = new Set(nearest.slice(0, retrieve).map(({ pair }) => pair));
+  const retrieved = standing.filter((pair) => shown.has(pair));
+  const prompt = answerContext(question, useExplicit ? state.explicit : '', retrieved);
+  let answer = '';
+  let tokens = 0;
+  for await (const event of engine.generate({ prompt, maxTokens, signal })) {
+    if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
+    else if (abstain === undefined) onText?.(event.text);
+  }
+  const evidence = assess ? await weigh(engine, question, answer, nearest[0], signal) : undefined;
+  const confidence = assess ? (evidence ? confidenceOf(evidence) : NOTHING) : undefined;
+  const rest = { confidence, nearest, retrieved, tokens };
+  if (abstain !== undefined) {
+    const abstained = confidence!.confidence < abstain;
+    onText?.(abstained ? NOT_KNOWN : answer);
+    if (abstained) return { ...rest, answer: NOT_KNOWN, abstained, withheld: answer };
+  }
+  return { ...rest, answer, abstained: false };
+}
