@@ -17,6 +17,7 @@ export interface ForgetOptions extends ModelOption {
   readonly dryRun: boolean;
   readonly yes: boolean;
   readonly prove: boolean;
+  readonly force: boolean;
 }
 
 /** Characters of an id that are shown. */
@@ -114,14 +115,18 @@ export async function forget(io: CliIo, session: string, query: string, options:
       if (writes.length !== records.length || writes.some((w, i) => w.id !== records[i]!.id))
         throw new TmemError('failed', `Session ${session} was changed by another process meanwhile; try again.`);
       const keeps = (pair: Pair) => !ids.has(pair.id);
-      const states = await writeAgain({ from, keeps, scrub });
+      const states = await writeAgain({ from, keeps, scrub, lenient: options.force });
       const after = states.at(-1)!.weights;
       const proven =
         options.prove &&
         (await prove(
           engine,
           forgotten,
-          { before: weights, after, never: (await writeAgain({ from: 0, keeps, scrub })).at(-1)!.weights },
+          {
+            before: weights,
+            after,
+            never: (await writeAgain({ from: 0, keeps, scrub, lenient: options.force })).at(-1)!.weights,
+          },
           io.signal,
         ));
       const working = keeper.snapshot.working

@@ -14,6 +14,8 @@ export interface RebuildOptions {
   readonly keeps?: (pair: Pair) => boolean;
   /** The explicit memory without what goes with the pairs. Default unchanged. */
   readonly scrub?: (explicit: string) => string;
+  /** A write that the gate does not let pass again becomes a refused one, its facts notes, instead of ending all. Default false. */
+  readonly lenient?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onWrite?: (index: number, record: WriteRecord) => void;
   readonly onEvent?: (event: WriteEvent) => void;
@@ -24,18 +26,28 @@ export interface RebuildOptions {
  * tried again. Afterwards the engine has the last state's weights in force.
  * @param history the state before each write, and the last one
  * @returns the same of the new history
- * @throws TmemError `refused` when the gate does not let a write pass that it did let pass; `aborted` when the signal fires
+ * @throws TmemError `refused` when the gate does not let a write pass that it did let pass, unless `lenient`; `aborted` when the signal fires
  */
 export async function rebuild(
   engine: Engine,
   history: readonly MemoryState[],
-  { from = 0, keeps = () => true, scrub = (text) => text, signal, onWrite, onEvent = () => {} }: RebuildOptions = {},
+  {
+    from = 0,
+    keeps = () => true,
+    scrub = (text) => text,
+    lenient = false,
+    signal,
+    onWrite,
+    onEvent = () => {},
+  }: RebuildOptions = {},
 ): Promise<MemoryState[]> {
   const records = history.at(-1)!.writes;
   const states = history.slice(0, from + 1);
   const dropped = new Set(records.flatMap(({ pairs }) => pairs.filter((pair) => !keeps(pair)).map(({ id }) => id)));
   let state = { ...history[from]!, explicit: scrub(history[from]!.explicit) };
   states[from] = state;
+  /** Facts of writes that are refused this time: notes from then on. */
+  const lost: string[] = [];
   await engine.setFastWeights(state.weights);
   for (let i = from; i < records.length; i++) {
     throwIfAborted(signal);
@@ -56,7 +68,9 @@ export async function rebuild(
             write,
           )
         : await writePairs(engine, state, pairs, recipe, write);
-      if (written.record.verdict === 'refused')
+      if (written.record.verdict === 'refused' && lenient) {
+        lost.push(...pairs.map((pair) => `${pair.instruction} ${pair.output}`));
+      } else if (written.record.verdict === 'refused')
         throw new TmemError(
           'refused',
           `Write ${i + 1} does not pass the gate when it is written again (${written.record.reason}); nothing was changed.`,
@@ -64,7 +78,12 @@ export async function rebuild(
       record = { ...written.record, id: before.id, time: before.time };
       weights = written.state.weights;
     }
-    state = { ...state, weights, writes: [...state.writes, record], explicit: scrub(history[i + 1]!.explicit) };
+    state = {
+      ...state,
+      weights,
+      writes: [...state.writes, record],
+      explicit: [scrub(history[i + 1]!.explicit), ...lost].filter(Boolean).join('\n'),
+    };
     states.push(state);
     onWrite?.(i, record);
   }

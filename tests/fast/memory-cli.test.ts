@@ -251,6 +251,16 @@ test('nothing changes when a write does not pass the gate a second time', async 
   refusing.on = true;
   await assert.rejects(memory('forget', 's', 'dog'), { code: 'refused', message: /Write 2 .* nothing was changed/ });
   assert.deepEqual(await stored(), before);
+  await memory('forget', 's', 'dog', '--force');
+  const { writes, explicit, weights } = (await stored()).state;
+  assert.deepEqual(
+    writes.map((w) => w.verdict),
+    ['committed', 'refused', 'refused'],
+  );
+  assert.deepEqual(weights, (await stored()).state.weights);
+  for (const line of ['What is the sea? The sea is seaish.', 'What is the sun? The sun is sunish.'])
+    assert.ok(explicit.split('\n').includes(line), explicit);
+  assert.ok(!JSON.stringify([writes, explicit]).includes('dog'));
 });
 
 test('verify makes all writes again and says where the bits differ', async (t) => {

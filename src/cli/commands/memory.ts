@@ -68,6 +68,7 @@ export function register(program: Command, io: CliIo): void {
     .argument('<query>', 'id of a pair, or words that it holds')
     .description('make the weights again without some pairs, and remove these from the ledger and the notes')
     .option('--dry-run', 'only say what would be forgotten', false)
+    .option('--force', 'also when the gate then refuses a write: its other facts become notes', false)
     .option('--prove', 'also make the weights of a model that never saw them, and compare', false)
     .option('--yes', 'forget several pairs without being asked again', false)
     .option(...model)
