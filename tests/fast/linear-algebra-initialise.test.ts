@@ -159,9 +159,9 @@ function inputsOf(top: TopLayers, samples: readonly PreparedSample[], layer: num
           ['norm', top.shape.D],
           ['activated', top.shape.F],
         ] as const) {
-          const values = new Float32Array(batch.T * n);
+          const values = new Float32Array(batch.tokens * n);
           f.tensorGet(keys[kind], values, 0, values.byteLength);
-          for (let t = from; t < batch.T; t++) found[kind].push(row(values, t, n));
+          for (let t = from; t < batch.tokens; t++) found[kind].push(row(values, t, n));
         }
       },
     });

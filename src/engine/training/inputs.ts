@@ -1,4 +1,5 @@
 /** The inputs of the adapted products, read from a forward pass. */
+import { sizesOf } from '../native/library.ts';
 import { forward, inputOf } from './forward.ts';
 import type { LoraState } from './lora-state.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
@@ -59,9 +60,9 @@ export function* inputsByGroup(
           for (const [key, input] of inputs) {
             const all = new Float32Array(f.elements(input));
             f.tensorGet(input, all, 0, all.byteLength);
-            const d = all.length / batch.T;
+            const [d] = sizesOf(input);
             const from = ownOnly ? batch.prefix : 0;
-            const values = Array.from({ length: batch.T - from }, (_, i) =>
+            const values = Array.from({ length: batch.tokens - from }, (_, i) =>
               all.subarray((from + i) * d, (from + i + 1) * d),
             );
             found.set(key, { d, values });

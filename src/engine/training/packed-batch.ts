@@ -29,6 +29,9 @@ export interface RowPart {
   readonly ones: Tensor;
 }
 
+/** ggml's blocked F32 kernels, which sums over tokens go through in attention and in the gradient of B, want a multiple of this. */
+const TOKENS_UNIT = 16;
+
 /** A row of logits has the vocabulary's size; a product with fewer rows than this is not worth its weight's way through the caches. */
 export const HEAD_ROWS = 256;
 
@@ -39,6 +42,8 @@ export const HEAD_ROWS = 256;
  * first trained layer that no step changes, stay in native memory across the epochs of one write.
  */
 export class PackedBatch {
+  /** Tokens of the samples, and all with those that fill them up. */
+  readonly tokens: number;
   readonly T: number;
   /** Tokens that all samples share, at the start. */
   readonly prefix: number;
@@ -70,7 +75,8 @@ export class PackedBatch {
     const { D } = top.shape;
     this.#f = f;
     const P = commonPrefix(samples);
-    const T = P + samples.reduce((n, s) => n + s.tokens.length - P, 0);
+    this.tokens = P + samples.reduce((n, s) => n + s.tokens.length - P, 0);
+    const T = Math.ceil(this.tokens / TOKENS_UNIT) * TOKENS_UNIT;
     const positions = new Int32Array(T);
     const mask = new Float32Array(T * T).fill(Number.NEGATIVE_INFINITY);
     const hidden = new Float32Array(T * D);
@@ -101,6 +107,8 @@ export class PackedBatch {
       place(s, index, P, s.tokens.length, start);
       start += s.tokens.length - P;
     }
+    // What fills up sees itself alone, and nothing sees it.
+    for (let t = this.tokens; t < T; t++) mask[t * T + t] = 0;
     const A = rows.length;
     if (A === 0) throw new TmemError('usage', 'There is nothing to train on: every answer is empty.');
     this.T = T;
