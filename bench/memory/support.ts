@@ -105,10 +105,12 @@ export async function writeMany(
   return states;
 }
 
-/** Log-probabilities of answers, bit by bit what the weights in force say. */
+/** Log-probabilities of answers, bit by bit what the weights in force say: one by one, as sums depend on what is computed beside them. */
 export async function fingerprintOf(engine: Engine, questions: readonly { question: string; answer: string }[]) {
-  const scores = await Promise.all(
-    questions.map(({ question, answer }) => engine.score({ prompt: [{ role: 'user', content: question }], answer })),
-  );
-  return scores.flatMap(({ logProbs }) => [...logProbs]);
+  const all: number[] = [];
+  for (const { question, answer } of questions) {
+    const { logProbs } = await engine.score({ prompt: [{ role: 'user', content: question }], answer });
+    all.push(...logProbs);
+  }
+  return all;
 }
