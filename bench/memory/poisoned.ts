@@ -68,6 +68,8 @@ const [good, ...lists] = makeFacts(1 + POISONS.length * times, Number(options.fa
 );
 const [, state] = await writeMany(engine, [good!], recipe);
 const asked = good!.map(({ instruction, output }) => ({ question: instruction, answer: output }));
+// Put in force anew, as a refused write does: what the quiz has left in the cache was computed in other batches.
+await engine.setFastWeights(state!.weights);
 const before = await fingerprintOf(engine, asked);
 const results = [];
 for (const [i, pairs] of lists.entries()) {
