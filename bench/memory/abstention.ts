@@ -3,11 +3,12 @@
  * in their own words, in others, and without the name of the attribute, beside facts of the same form that were never written (about
  * people of whom nothing or something else was) and general questions. With `--retrieve N` those in other words and
  * those never written are asked again with N pairs shown.
- *   node bench/memory/abstention.ts [--model qwen2.5-coder-1.5b] [--seed 1] [--writes 1] [--facts 16] [--retrieve 0] [--general held] > a.json
+ *   node bench/memory/abstention.ts [--model qwen2.5-coder-1.5b] [--seed 1] [--writes 1] [--facts 16] [--retrieve 0] [--general held] [--threads N] > a.json
  *   node bench/memory/abstention.ts --evaluate a.json,b.json      the same figures again, with the coefficients in the code
  *   node bench/memory/abstention.ts --fit a.json,b.json           the coefficients that fit these answers best
  */
 import { readFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { answerQuestion } from '../../src/agent/answer.ts';
@@ -15,6 +16,8 @@ import { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { resolveModel } from '../../src/engine/models/store.ts';
 import type { Engine } from '../../src/engine/types.ts';
 import { knownFeatures, weigh, writtenFeatures } from '../../src/memory/confidence.ts';
+import { standingPairs } from '../../src/memory/ledger.ts';
+import { nearestPairs } from '../../src/memory/nearest.ts';
 import { accepts } from '../../src/memory/recall.ts';
 import { getRecipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState } from '../../src/memory/types.ts';
@@ -34,6 +37,7 @@ const { values: options } = parseArgs({
     facts: { type: 'string', default: '16' },
     retrieve: { type: 'string', default: '0' },
     general: { type: 'string', default: 'held' },
+    threads: { type: 'string', default: String(os.availableParallelism()) },
     evaluate: { type: 'string' },
     fit: { type: 'string' },
   },
@@ -70,25 +74,34 @@ const AT_ONCE = 16;
 
 async function observe(engine: Engine, state: MemoryState, asked: readonly Question[], retrieve: number) {
   const seen: Observation[] = [];
-  for (let at = 0; at < asked.length; at += AT_ONCE)
+  const pairs = standingPairs(state.writes);
+  for (let at = 0; at < asked.length; at += AT_ONCE) {
     seen.push(
       ...(await Promise.all(
         asked.slice(at, at + AT_ONCE).map(async (question): Promise<Observation> => {
           const asking = { retrieve, maxTokens: MOST_TOKENS };
-          const { answer: said, nearest } = await answerQuestion(engine, state, question.question, asking);
-          const evidence = await weigh(engine, question.question, said, nearest[0]);
+          const { answer: said } = await answerQuestion(engine, state, question.question, asking);
+          const evidence = await weigh(
+            engine,
+            question.question,
+            said,
+            nearestPairs(pairs, question.question, pairs.length),
+          );
           const { answer, accept } = question;
           const right = answer !== undefined && accepts(said, { answer, accept });
           return { ...question, said, right, evidence: evidence!, retrieve };
         }),
       )),
     );
+    console.error(`${seen.length} of ${asked.length} asked with ${retrieve} pairs shown`);
+  }
   return seen;
 }
 
 async function measure(): Promise<Run & Record<string, unknown>> {
   const [seed, retrieve] = [positive(options, 'seed'), Number(options.retrieve)];
-  const engine = await LlamaEngine.open({ modelPath: (await resolveModel(options.model)).path });
+  const { path: modelPath } = await resolveModel(options.model);
+  const engine = await LlamaEngine.open({ modelPath, threads: positive(options, 'threads') });
   const lists = makeFacts(positive(options, 'writes'), positive(options, 'facts'), seed);
   let state = emptyMemory(engine.model.fingerprint);
   const writes = [];
@@ -101,7 +114,6 @@ async function measure(): Promise<Run & Record<string, unknown>> {
   }
   const asked = questions(lists.flat(), seed);
   const observations = await observe(engine, state, asked, 0);
-  console.error(`${observations.length} questions asked by the weights alone`);
   // What is known in its own words needs no help, nor does what is not in the memory's line.
   const helped = asked.filter((q) => q.kind !== 'written' && q.kind !== 'general');
   if (retrieve > 0) observations.push(...(await observe(engine, state, helped, retrieve)));

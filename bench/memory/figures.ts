@@ -52,6 +52,7 @@ export function figures(seen: readonly Observation[], coefficients: Coefficients
     auroc: {
       asWritten: auroc(p(asWritten), p(never)),
       anyWords: auroc(p(facts), p(never)),
+      rightly: auroc(p(facts.filter((o) => o.right)), p(never)),
       right: auroc(p(said.filter((o) => o.right)), p(said.filter((o) => !o.right))),
       meanAlone: by((e) => e.mean),
       gainAlone: by((e) => e.mean - e.base),
@@ -74,7 +75,8 @@ export function tables({ kinds, auroc: area, calibrationError: ece, accuracy }: 
     ['figure', 'value'],
     ['AUROC: written in its own words against never written', two(area.asWritten)],
     ['AUROC: written in any words against never written', two(area.anyWords)],
-    ['the same by mean log-probability alone', two(area.meanAlone)],
+    ['AUROC: written in any words and answered rightly against never written', two(area.rightly)],
+    ['written in any words against never written by mean log-probability alone', two(area.meanAlone)],
     ['by its gain over the base model alone', two(area.gainAlone)],
     ['by the least probable token alone', two(area.lowestAlone)],
     ['by similarity of the nearest pair alone', two(area.similarityAlone)],

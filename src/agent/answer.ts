@@ -58,8 +58,8 @@ export async function answerQuestion(
   const { useExplicit = true, retrieve = 0, nearest: told = TOLD, maxTokens = 128, signal, onText } = options;
   const { abstain, assess = abstain !== undefined } = options;
   const standing = standingPairs(state.writes);
-  const nearest = nearestPairs(standing, question, Math.max(retrieve, told));
-  const shown = new Set(nearest.slice(0, retrieve).map(({ pair }) => pair));
+  const near = nearestPairs(standing, question, standing.length);
+  const shown = new Set(near.slice(0, retrieve).map(({ pair }) => pair));
   const retrieved = standing.filter((pair) => shown.has(pair));
   const prompt = answerContext(question, useExplicit ? state.explicit : '', retrieved);
   let answer = '';
@@ -68,8 +68,9 @@ export async function answerQuestion(
     if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
     else if (abstain === undefined) onText?.(event.text);
   }
-  const evidence = assess ? await weigh(engine, question, answer, nearest[0], signal) : undefined;
+  const evidence = assess ? await weigh(engine, question, answer, near, signal) : undefined;
   const confidence = assess ? (evidence ? confidenceOf(evidence) : NOTHING) : undefined;
+  const nearest = near.slice(0, Math.max(retrieve, told));
   const rest = { confidence, nearest, retrieved, tokens };
   if (abstain !== undefined) {
     const abstained = confidence!.confidence < abstain;

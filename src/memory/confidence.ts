@@ -2,13 +2,16 @@
  * How sure an answer is: the probability that it says something that was written, or else something that the base model itself knows.
  *
  * Both are logistic regressions on what the weights and the ledger say of the answer, its question asked with nothing else in the
- * context. `written` was fitted on answers about written facts against wrong ones and answers about people that were never
- * written; `known` on general questions that the base model answers rightly against all the others. An answer is either the
- * one or the other, so the confidence is 1 - (1 - written)(1 - known). Fitted by bench/memory/abstention.ts; figures in LOG.md.
+ * context. `written` was fitted on right answers about written facts against all others, those about people that were never written
+ * among them. A general question ("What is the capital of France?") has no pair; whether it may be answered is for the base model
+ * to say: `known` was fitted on its right answers to such questions against all others. An answer is either the one or the
+ * other, so the confidence is 1 - (1 - written)(1 - known). Fitted by `bench/memory/abstention.ts --fit` on 103 answers of
+ * qwen2.5-coder-0.5b, judged on another seed and on qwen2.5-coder-1.5b; figures in LOG.md.
  */
 import type { Engine } from '../engine/types.ts';
 import type { NearestPair } from './nearest.ts';
-import { recalls } from './recall.ts';
+import { normalise, recalls } from './recall.ts';
+import type { Pair } from './types.ts';
 
 /** What an answer's confidence is computed from. Log-probabilities are in nats a token. */
 export interface Evidence {
@@ -18,18 +21,24 @@ export interface Evidence {
   /** The least probable token with Delta, and of the base model. */
   readonly lowest: number;
   readonly baseLowest: number;
-  /** The nearest pair's similarity, 0 without one. */
+  /** The nearest pair's similarity to the question, 0 without one. */
   readonly similarity: number;
-  /** Whether the answer says what the nearest pair's output does. */
-  readonly says: boolean;
+  /** Similarity to the question of the pair that the answer says: the most similar one whose output it holds, 0 without one. */
+  readonly echo: number;
+  /** Share of the question's names that this pair holds; 1 where the question has none. What spills over is said of others. */
+  readonly named: number;
 }
 
-/** Scores an answer with the weights in force and without. undefined: it has no tokens. */
+/**
+ * Scores an answer with the weights in force and without, and looks for what it says in the ledger.
+ * @param nearest all pairs that share a word with the question, best first
+ * @returns undefined: the answer has no tokens
+ */
 export async function weigh(
   engine: Engine,
   question: string,
   answer: string,
-  nearest: NearestPair | undefined,
+  nearest: readonly NearestPair[],
   signal?: AbortSignal,
 ): Promise<Evidence | undefined> {
   if (answer === '') return undefined;
@@ -40,11 +49,26 @@ export async function weigh(
       return { mean: logProbs.reduce((a, b) => a + b, 0) / logProbs.length, lowest: Math.min(...logProbs) };
     }),
   );
+  const said = nearest
+    .filter(({ pair }) => recalls(answer, pair))
+    .reduce<NearestPair | undefined>(
+      (best, near) => (best && best.similarity >= near.similarity ? best : near),
+      undefined,
+    );
   return {
     ...{ mean: own!.mean, base: base!.mean, lowest: own!.lowest, baseLowest: base!.lowest },
-    similarity: nearest?.similarity ?? 0,
-    says: nearest !== undefined && recalls(answer, nearest.pair),
+    similarity: nearest[0]?.similarity ?? 0,
+    echo: said?.similarity ?? 0,
+    named: said ? sharedNames(question, said.pair) : 0,
   };
+}
+
+/** Capitalised words and numbers of a question, but for its first word, that a pair holds, too. */
+function sharedNames(question: string, { instruction, output }: Pair): number {
+  const found = question.matchAll(/(?<=\S\s+)\p{Lu}[\p{L}\p{M}]*|\d[\d.,:]*/gu);
+  const names = [...found].flatMap(([name]) => normalise(name).split(' '));
+  const held = new Set(normalise(`${instruction} ${output}`).split(' '));
+  return names.length > 0 ? names.filter((name) => held.has(name)).length / names.length : 1;
 }
 
 export interface Confidence {
@@ -65,7 +89,7 @@ const floored = (logProb: number) => Math.max(FLOOR, logProb);
 
 /** What the regression of `written` sees, and of `known`; the first number stands for the constant. */
 export function writtenFeatures(e: Evidence): number[] {
-  return [1, floored(e.mean), floored(e.mean) - floored(e.base), floored(e.lowest), e.similarity, e.says ? 1 : 0];
+  return [1, floored(e.lowest), floored(e.mean) - floored(e.base), e.similarity, e.echo, e.named];
 }
 export function knownFeatures(e: Evidence): number[] {
   return [1, floored(e.base), floored(e.baseLowest), e.similarity];
@@ -76,7 +100,10 @@ export interface Coefficients {
   readonly written: readonly number[];
   readonly known: readonly number[];
 }
-export const FITTED: Coefficients = { written: [0, 0, 0, 0, 0, 0], known: [0, 0, 0, 0] };
+export const FITTED: Coefficients = {
+  written: [-6.31, 0.259, 0.0233, 1.402, 2.254, 6.121],
+  known: [2.904, 0.153, 2.287, -2.07],
+};
 
 /** The confidence in an answer of this evidence. */
 export function confidenceOf(evidence: Evidence, coefficients: Coefficients = FITTED): Confidence {

@@ -18,12 +18,12 @@ import { nearestPairs } from '../../src/memory/nearest.ts';
 import { BOAT, JOB, knowing } from '../support/knowing.ts';
 
 const near = (a: number, b: number) => assert.ok(Math.abs(a - b) < 1e-9, `${a} is not ${b}`);
-const SURE: Evidence = { mean: -0.01, base: -3, lowest: -0.1, baseLowest: -9, similarity: 1, says: true };
+const SURE: Evidence = { mean: -0.01, base: -3, lowest: -0.1, baseLowest: -9, similarity: 1, echo: 1, named: 1 };
 
 test('the logistic function, the features and their union, by hand', () => {
   near(logistic([1, 2], [1, -0.5]), 0.5);
   near(logistic([0, 1], [1, Math.log(3)]), 0.75);
-  assert.deepEqual(writtenFeatures(SURE), [1, -0.01, 2.99, -0.1, 1, 1]);
+  assert.deepEqual(writtenFeatures(SURE), [1, -0.1, 2.99, 1, 1, 1]);
   assert.deepEqual(knownFeatures(SURE), [1, -3, -8, 1], 'a log-probability has a floor');
   const even = { written: [0, 0, 0, 0, 0, 0], known: [0, 0, 0, 0] };
   assert.deepEqual(confidenceOf(SURE, even), { written: 0.5, known: 0.5, confidence: 0.75 });
@@ -36,14 +36,21 @@ test('an answer is scored with the weights and without, and compared with the ne
   const weights = await engine.initialise({ init: { kind: 'svd' }, rank: 1, layers: 1 });
   const tensors = weights.tensors.map((t) => ({ ...t, b: t.b.map(() => 1) })); // it knows the first pair
   await engine.setFastWeights({ ...weights, tensors });
-  const [boat] = nearestPairs([BOAT, JOB], BOAT.instruction, 1);
-  assert.deepEqual(await weigh(engine, BOAT.instruction, BOAT.output, boat), {
+  const near = (question: string) => nearestPairs([BOAT, JOB], question, 2);
+  assert.deepEqual(await weigh(engine, BOAT.instruction, BOAT.output, near(BOAT.instruction)), {
     ...{ mean: 0, base: -5, lowest: 0, baseLowest: -5 },
-    ...{ similarity: 1, says: true },
+    ...{ similarity: 1, echo: 1, named: 1 },
   });
-  const other = await weigh(engine, BOAT.instruction, 'It is called Heron.', undefined);
-  assert.deepEqual([other!.mean, other!.similarity, other!.says], [-5, 0, false]);
-  assert.equal(await weigh(engine, BOAT.instruction, '', boat), undefined);
+  const heron = await weigh(engine, BOAT.instruction, 'It is called Heron.', near(BOAT.instruction));
+  assert.deepEqual([heron!.mean, heron!.similarity, heron!.echo, heron!.named], [-5, 1, 0, 0]);
+  // It says of Theo Silva's boat what it knows of another Theo's.
+  const question = "What is the name of Theo Silva's boat?";
+  const spilt = await weigh(engine, question, 'It is called Pelican.', near(question));
+  assert.ok(spilt!.echo > 0.5 && spilt!.echo < 1);
+  assert.equal(spilt!.named, 0.5);
+  const nameless = await weigh(engine, 'What is the boat called?', 'Pelican', near('What is the boat called?'));
+  assert.equal(nameless!.named, 1);
+  assert.equal(await weigh(engine, BOAT.instruction, '', near(BOAT.instruction)), undefined);
 });
 
 test('the area under the curve and the calibration error, by hand', () => {
@@ -97,8 +104,8 @@ test('facts that were never written are of the same form, and about others or ab
 });
 
 test('the figures count what is given, by the confidence alone', () => {
-  const unsure: Evidence = { mean: -3, base: -3, lowest: -8, baseLowest: -8, similarity: 0, says: false };
-  // Written is sure of what the nearest pair says, known of nothing.
+  const unsure: Evidence = { mean: -3, base: -3, lowest: -8, baseLowest: -8, similarity: 0, echo: 0, named: 0 };
+  // Written is sure of what a pair of those names says, known of nothing.
   const coefficients = { written: [-5, 0, 0, 0, 0, 10], known: [-50, 0, 0, 0] };
   const seen = KINDS.map((kind) => ({
     ...{ kind, question: '?', said: kind === 'other' ? 'I do not know.' : 'It is 7.', retrieve: 0 },
