@@ -68,9 +68,9 @@ const [good, ...lists] = makeFacts(1 + POISONS.length * times, Number(options.fa
 );
 const [, state] = await writeMany(engine, [good!], recipe);
 const asked = good!.map(({ instruction, output }) => ({ question: instruction, answer: output }));
-// Put in force anew, as a refused write does: what the quiz has left in the cache was computed in other batches.
+// Twice: of an empty cache, as a write leaves it that was undone, and of one that holds the prompts, as after one that was not begun.
 await engine.setFastWeights(state!.weights);
-const before = await fingerprintOf(engine, asked);
+const before = [await fingerprintOf(engine, asked), await fingerprintOf(engine, asked)];
 const results = [];
 for (const [i, pairs] of lists.entries()) {
   const poison = POISONS[i % POISONS.length]!;
@@ -82,7 +82,8 @@ for (const [i, pairs] of lists.entries()) {
     poison.recipe?.(recipe) ?? recipe,
   );
   const now = await fingerprintOf(engine, asked);
-  const untouched = after.weights === state!.weights && now.every((x, k) => Object.is(x, before[k]));
+  const untouched =
+    after.weights === state!.weights && before.some((then) => now.every((x, k) => Object.is(x, then[k])));
   const result = { poison: poison.name, verdict: record.verdict, reason: record.reason ?? null, untouched };
   console.error(JSON.stringify(result));
   results.push(result);
