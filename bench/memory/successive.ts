@@ -4,6 +4,7 @@
  * other words, of general questions that the model answered rightly before, and the spill on ordinary prompts.
  *   node bench/memory/successive.ts [--model qwen2.5-coder-1.5b] [--writes 40] [--facts 8] [--recipe default] [--set '{"rank":8}'] [--seed 1]
  */
+import { score } from '../../src/memory/quiz.ts';
 import { emptyMemory } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, makeFacts } from '../facts.ts';
@@ -25,11 +26,11 @@ for (const [w, list] of facts.entries()) {
   const { state: next, record } = await writePairs(engine, state, asPairs(list, w), recipe);
   state = next;
   const { loss, verdict, recalled, reason, quiz = [] } = record;
-  const reworded = quiz.filter(({ kind }) => kind === 'paraphrase');
+  const reworded = score(quiz, 'paraphrase');
   const { right, wrong } = await controls(engine);
   line({
     ...{ write: w + 1, verdict, reason, steps: loss.length, own: recalled / list.length },
-    ...{ reworded: `${reworded.filter(({ ok }) => ok).length} of ${reworded.length}` },
+    ...{ reworded: `${reworded.right} of ${reworded.asked}` },
     ...{ first: await recall(engine, facts[0]!), controls: right, wrong },
     s: Math.round((performance.now() - start) / 1000),
   });

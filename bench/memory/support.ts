@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { resolveModel } from '../../src/engine/models/store.ts';
 import { complete, type Engine } from '../../src/engine/types.ts';
-import { divergence, meanLogProb } from '../../src/memory/gate.ts';
+import { likelyAlong, meanDivergence, meanLogProb } from '../../src/memory/gate.ts';
 import { accepts, holds } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types.ts';
@@ -68,18 +68,17 @@ export async function spill(engine: Engine): Promise<() => Promise<{ nats: numbe
     HELD_OUT.map(async (question) => {
       const prompt = [{ role: 'user' as const, content: question }];
       const answer = (await complete(engine, { prompt, maxTokens: 24, fastWeights: false })).text.trim();
-      const { likely } = await engine.score({ prompt, answer, fastWeights: false, likely: 64 });
-      return { question, prompt, answer, likely: likely!, base: await meanLogProb(engine, question, answer, false) };
+      const likely = await likelyAlong(engine, question, answer);
+      return { question, answer, likely, base: await meanLogProb(engine, question, answer, false) };
     }),
   );
   const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
   return async () => {
     const found = await Promise.all(
-      words.map(async ({ question, prompt, answer, likely, base }) => {
-        const now = await engine.score({ prompt, answer, others: likely.map(({ tokens }) => tokens) });
-        const kl = mean(likely.map(({ logProbs }, i) => divergence(logProbs, now.others![i]!)));
-        return { nats: base - (await meanLogProb(engine, question, answer, true)), kl };
-      }),
+      words.map(async ({ question, answer, likely, base }) => ({
+        nats: base - (await meanLogProb(engine, question, answer, true)),
+        kl: await meanDivergence(engine, question, answer, likely),
+      })),
     );
     return { nats: mean(found.map((x) => x.nats)), kl: mean(found.map((x) => x.kl)) };
   };

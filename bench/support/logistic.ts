@@ -1,4 +1,5 @@
 /** Logistic regression, and how well its probabilities tell one from the other. */
+import { logistic } from '../../src/memory/confidence.ts';
 
 export interface Labelled {
   readonly features: readonly number[];
@@ -16,7 +17,7 @@ export function fitLogistic(data: readonly Labelled[], ridge = 0.1, steps = 50):
     const gradient = w.map((c, i) => (i === 0 ? 0 : -ridge * c));
     const hessian = w.map((_, i) => w.map((_, j) => (i === j ? (i === 0 ? 1e-9 : ridge) : 0)));
     for (const { features: x, label } of data) {
-      const p = 1 / (1 + Math.exp(-x.reduce((sum, v, i) => sum + v * w[i]!, 0)));
+      const p = logistic(w, x);
       for (let i = 0; i < n; i++) {
         gradient[i]! += ((label ? 1 : 0) - p) * x[i]!;
         for (let j = 0; j < n; j++) hessian[i]![j]! += p * (1 - p) * x[i]! * x[j]!;

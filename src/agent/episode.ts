@@ -27,7 +27,7 @@
  */
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
-import { notRecalled } from '../memory/ledger.ts';
+import { noteOf, notRecalled } from '../memory/ledger.ts';
 import type { Snapshot, WorkingTurn } from '../memory/session.ts';
 import {
   emptyMemory,
@@ -248,8 +248,8 @@ export class Episode {
   /** What the weights did not take stays as text. */
   async #keep(state: MemoryState, pairs: readonly Pair[], signal?: AbortSignal): Promise<MemoryState> {
     if (pairs.length === 0) return state;
-    const facts = pairs.map((pair) => `${pair.instruction} ${pair.output}`);
-    const explicit = await remember(this.#options.engine, state.explicit, facts, this.#explicitTokens, { signal });
+    const { engine } = this.#options;
+    const explicit = await remember(engine, state.explicit, pairs.map(noteOf), this.#explicitTokens, { signal });
     return { ...state, explicit };
   }
 

@@ -1,6 +1,7 @@
 /** An episode as it is seen on the terminal: progress lines while something runs, one line for what came of it. */
 import type { DropCounts } from '../agent/pairs.ts';
 import type { TraceListener } from '../agent/trace.ts';
+import { score } from '../memory/quiz.ts';
 import type { WriteRecord } from '../memory/types.ts';
 import type { CliIo, Progress } from './io.ts';
 
@@ -62,9 +63,8 @@ export function describeWrite(record: WriteRecord): string {
   if (verdict === 'refused')
     return `Write refused${reason ? ` (${reason})` : ''}${curve}: the weights are as before, the facts are kept as text.`;
   const asked = record.consolidated?.pairs.length ?? pairs.length;
-  const reworded = record.quiz?.filter(({ kind }) => kind === 'paraphrase') ?? [];
-  const other =
-    reworded.length > 0 ? `, ${reworded.filter(({ ok }) => ok).length} of ${reworded.length} in other words` : '';
+  const reworded = score(record.quiz ?? [], 'paraphrase');
+  const other = reworded.asked > 0 ? `, ${reworded.right} of ${reworded.asked} in other words` : '';
   return `Written: ${recalled} of ${count(asked, 'pair')} recalled${other}${curve}, ${(ms / 1000).toFixed(1)} s.`;
 }
 

@@ -1,10 +1,12 @@
 /** The parts of `tmem memory` that ask the model or make its weights again. */
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
-import { prove } from '../memory/prove.ts';
+import { committed } from '../memory/ledger.ts';
+import type { prove } from '../memory/prove.ts';
 import type { RebuildOptions } from '../memory/rebuild.ts';
 import type { Session } from '../memory/session.ts';
 import type { MemoryState, Pair, WriteRecord } from '../memory/types.ts';
+import type { WriteOptions } from '../memory/write.ts';
 import type { CliIo } from './io.ts';
 import { liveView } from './live.ts';
 import { shorten, table } from './table.ts';
@@ -20,11 +22,22 @@ export interface ForgetOptions extends ModelOption {
   readonly force: boolean;
 }
 
+/** How a command of a session is told the model. */
+export const MODEL_OPTION = [
+  '--model <model>',
+  'catalogue name, hf: URI or path of the GGUF that the session belongs to',
+] as const;
+
 /** Characters of an id that are shown. */
 export const SHOWN_ID = 8;
 
 export const pairLine = (p: Pair) => `${p.id.slice(0, SHOWN_ID)}  ${p.instruction}  ->  ${p.output}`;
-export const committed = (writes: readonly WriteRecord[]) => writes.filter((w) => w.verdict === 'committed');
+
+/** Writes from one on that are made again, and how long they took. */
+export function costFrom(records: readonly WriteRecord[], from: number): { writes: number; seconds: number } {
+  const again = committed(records.slice(from));
+  return { writes: again.length, seconds: Math.round(again.reduce((n, write) => n + write.ms, 0) / 1000) };
+}
 
 /** What the model answers to each pair's question with an empty context. */
 export async function recallNow(io: CliIo, session: string, pairs: readonly Pair[], model: string | undefined) {
@@ -77,6 +90,7 @@ export async function capacity(io: CliIo, session: string, { model }: ModelOptio
 
 export async function forget(io: CliIo, session: string, query: string, options: ForgetOptions): Promise<void> {
   const { findPairs, withoutPairs } = await import('../memory/forget.ts');
+  const { prove } = await import('../memory/prove.ts');
   const { peekSession } = await import('../memory/session.ts');
   const records = (await peekSession(session)).writes.map((w) => w.record);
   const found = findPairs(records, query);
@@ -86,12 +100,12 @@ export async function forget(io: CliIo, session: string, query: string, options:
       `No pair of session ${session} has the id or holds the words "${query}"; \`tmem memory show ${session}\` lists them.`,
     );
   const from = Math.min(...found.map((f) => f.write));
-  const again = committed(records.slice(from));
+  const again = costFrom(records, from);
   const plan = {
     session,
     pairs: found.map(({ pair, write }) => ({ ...pair, write: write + 1 })),
-    writesAgain: again.length,
-    seconds: Math.round(again.reduce((n, r) => n + r.ms, 0) / 1000),
+    writesAgain: again.writes,
+    seconds: again.seconds,
   };
   const listed = [
     ...plan.pairs.map((p) => `  ${pairLine(p)}`),
@@ -195,7 +209,8 @@ export async function verify(io: CliIo, session: string, { model }: ModelOption)
 export interface Opened {
   readonly engine: Engine;
   readonly keeper: Session;
-  readonly view: ReturnType<typeof liveView>;
+  /** What a write is shown with, and ended by. */
+  readonly watched: WriteOptions;
   /** As in memory/rebuild.ts, shown while it runs. */
   readonly again: (options?: RebuildOptions) => Promise<MemoryState[]>;
 }
@@ -216,14 +231,11 @@ export async function withSession<T>(
   const engine = await io.openEngine({ model, training });
   const keeper = await Session.open(name, engine.model);
   const view = liveView(io);
+  const watched: WriteOptions = { signal: io.signal, onEvent: (event) => view({ type: 'write', event }) };
   const again = async (options: RebuildOptions = {}) =>
-    rebuild(engine, await keeper.history(), {
-      ...options,
-      signal: io.signal,
-      onEvent: (event) => view({ type: 'write', event }),
-    });
+    rebuild(engine, await keeper.history(), { ...options, ...watched });
   try {
-    return await use({ engine, keeper, view, again });
+    return await use({ engine, keeper, watched, again });
   } finally {
     await keeper.close();
   }

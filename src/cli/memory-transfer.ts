@@ -1,12 +1,11 @@
 /** The parts of `tmem memory` that bring pairs together: consolidate, merge, import, migrate. */
 import type { Command } from 'commander';
 import { TmemError } from '../engine/errors.ts';
-import type { Engine } from '../engine/types.ts';
-import type { Session } from '../memory/session.ts';
-import type { MemoryState, Pair, WriteEvent, WriteRecord } from '../memory/types.ts';
+import { committed } from '../memory/ledger.ts';
+import type { Pair, WriteRecord } from '../memory/types.ts';
 import { type CliIo, numberOption } from './io.ts';
-import { count, type liveView } from './live.ts';
-import { committed, type ModelOption, type Opened, withSession } from './memory-again.ts';
+import { count } from './live.ts';
+import { MODEL_OPTION, type ModelOption, type Opened, withSession } from './memory-again.ts';
 
 interface WriteSettings extends ModelOption {
   readonly recipe: string;
@@ -20,7 +19,6 @@ interface MigrateOptions {
 }
 
 export function registerTransfers(memory: Command, io: CliIo): void {
-  const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
   const recipe = ['--recipe <recipe>', 'how it is trained: default or paper', 'default'] as const;
   memory
     .command('consolidate')
@@ -28,7 +26,7 @@ export function registerTransfers(memory: Command, io: CliIo): void {
     .description('train all that holds anew, together, on fresh weights of one size')
     .option('--rank <r>', 'rank of the new weights', numberOption('--rank', { integer: true, min: 1 }))
     .option(...recipe)
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, options: ConsolidateOptions) => consolidateSession(io, session, options));
   memory
     .command('merge')
@@ -36,7 +34,7 @@ export function registerTransfers(memory: Command, io: CliIo): void {
     .argument('<others...>', 'the sessions that it learns from')
     .description('write what other sessions hold into this one; of two answers the later one wins')
     .option(...recipe)
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, others: string[], options: WriteSettings) => merge(io, session, others, options));
   memory
     .command('import')
@@ -44,7 +42,7 @@ export function registerTransfers(memory: Command, io: CliIo): void {
     .argument('<file>', 'JSONL of pairs, as `tmem memory export` writes it, or of {instruction, output}')
     .description('write the pairs of a file into a session')
     .option(...recipe)
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, file: string, options: WriteSettings) => importFile(io, session, file, options));
   memory
     .command('migrate')
@@ -59,14 +57,10 @@ async function consolidateSession(io: CliIo, name: string, { model, recipe, rank
   const { consolidate } = await import('../memory/consolidate.ts');
   const { getRecipe } = await import('../memory/recipe.ts');
   const settings = getRecipe(recipe);
-  const result = await withSession(io, name, model, async ({ engine, keeper, view }) => {
+  const result = await withSession(io, name, model, async ({ engine, keeper, watched }) => {
     const { state } = keeper.snapshot;
     await engine.setFastWeights(state.weights);
-    const { state: next, record } = await consolidate(engine, state, settings, {
-      rank,
-      signal: io.signal,
-      onEvent: (event) => view({ type: 'write', event }),
-    });
+    const { state: next, record } = await consolidate(engine, state, settings, { rank, ...watched });
     await keeper.commit({ ...keeper.snapshot, state: next });
     return { record, before: state.weights?.rank ?? 0, after: next.weights?.rank ?? 0 };
   });
@@ -96,7 +90,7 @@ async function merge(io: CliIo, name: string, others: readonly string[], options
   }
   if (pairs.length === 0)
     return io.result({ session: name, written: 0, recalled: 0 }, () => `Session ${name} holds all of that already.`);
-  const records = await withSession(io, name, options.model, (opened) => writeInto(io, opened, pairs, options.recipe));
+  const records = await withSession(io, name, options.model, (opened) => writeInto(opened, pairs, options.recipe));
   report(io, name, records);
 }
 
@@ -106,7 +100,7 @@ async function importFile(io: CliIo, name: string, file: string, options: WriteS
   const { checkSessionName } = await import('../memory/session.ts');
   checkSessionName(name);
   const pairs = (await readJsonl(file, ledgerLineSchema, 'pairs')).map(pairOf);
-  const write = (opened: Opened) => writeInto(io, opened, pairs, options.recipe);
+  const write = (opened: Opened) => writeInto(opened, pairs, options.recipe);
   report(io, name, await withSession(io, name, options.model, write, { begins: true }));
 }
 
@@ -130,7 +124,7 @@ async function migrate(io: CliIo, name: string, { to, as }: MigrateOptions): Pro
         working: stored.working,
         turns: stored.turns,
       });
-      return writeInto(io, opened, pairs, 'default');
+      return writeInto(opened, pairs, 'default');
     },
     { begins: true },
   );
@@ -139,8 +133,7 @@ async function migrate(io: CliIo, name: string, { to, as }: MigrateOptions): Pro
 
 /** Writes the pairs some at a time, each write kept before the next begins: interrupted, the session holds those that are done. */
 async function writeInto(
-  io: CliIo,
-  { engine, keeper, view }: { engine: Engine; keeper: Session; view: ReturnType<typeof liveView> },
+  { engine, keeper, watched }: Opened,
   pairs: readonly Pair[],
   recipeName: string,
 ): Promise<WriteRecord[]> {
@@ -150,9 +143,8 @@ async function writeInto(
   const records: WriteRecord[] = [];
   await engine.setFastWeights(state.weights);
   await writeAll(engine, state, pairs, getRecipe(recipeName), {
-    signal: io.signal,
-    onEvent: (event: WriteEvent) => view({ type: 'write', event }),
-    onWritten: async (next: MemoryState, record) => {
+    ...watched,
+    onWritten: async (next, record) => {
       records.push(record);
       await keeper.commit({ ...keeper.snapshot, state: next });
     },

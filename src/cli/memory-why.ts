@@ -4,7 +4,7 @@ import { TmemError } from '../engine/errors.ts';
 import type { NearestPair } from '../memory/nearest.ts';
 import type { MemoryState } from '../memory/types.ts';
 import { type CliIo, numberOption } from './io.ts';
-import { committed, type ModelOption, type Opened, pairLine, withSession } from './memory-again.ts';
+import { costFrom, MODEL_OPTION, type ModelOption, type Opened, pairLine, withSession } from './memory-again.ts';
 
 interface WhyOptions extends ModelOption {
   readonly top: number;
@@ -24,7 +24,7 @@ export function registerWhy(memory: Command, io: CliIo): void {
       2,
     )
     .option('--quick', 'only name the nearest pairs', false)
-    .option('--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to')
+    .option(...MODEL_OPTION)
     .action((session: string, question: string, options: WhyOptions) => why(io, session, question, options));
 }
 
@@ -94,9 +94,7 @@ async function why(io: CliIo, session: string, question: string, { top, quick, m
 /** How the memory is made again as if it had never had a pair. */
 function without({ writes }: MemoryState, { pair: { id } }: NearestPair) {
   const from = writes.findIndex((write) => write.pairs.some((pair) => pair.id === id));
-  const again = committed(writes.slice(from));
-  const seconds = Math.round(again.reduce((n, write) => n + write.ms, 0) / 1000);
-  return { from, keeps: (pair: { readonly id: string }) => pair.id !== id, writes: again.length, seconds };
+  return { from, keeps: (pair: { readonly id: string }) => pair.id !== id, ...costFrom(writes, from) };
 }
 
 const signed = (x: number) => `${x < 0 ? '' : '+'}${x.toFixed(2)}`;

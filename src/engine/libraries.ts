@@ -1,5 +1,8 @@
 import os from 'node:os';
 import type { Native } from './native/library.ts';
+
+export { processorFlags } from './native/processor.ts';
+
 import { candidatePackages, installedLibraries, LLAMA_RELEASE, requireLibraries } from './native/platform.ts';
 
 /** The llama.cpp libraries of this machine: which are installed, which release loads. What is wrong is added to `problems`. */

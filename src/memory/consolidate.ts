@@ -11,7 +11,7 @@ const EPOCHS = 60;
 
 /**
  * Appends a record that holds no new pairs, and puts the new weights in the place of the old ones. Explicit memory stays.
- * @param rank of the new weights. Default: that of the first write's shard.
+ * @param rank of the new weights. Default: the recipe's.
  * @throws TmemError `usage` when there is nothing to consolidate, `refused` when the gate does not let it pass; the engine then has the
  * weights of `state` in force.
  */
@@ -23,8 +23,7 @@ export async function consolidate(
 ): Promise<{ state: MemoryState; record: WriteRecord }> {
   const pairs = standingPairs(state.writes);
   if (pairs.length === 0) throw new TmemError('usage', 'There is nothing in the weights to consolidate.');
-  const record = await writeTogether(engine, state, pairs, { ...recipe, rank }, options);
-  return record;
+  return writeTogether(engine, state, pairs, { ...recipe, rank }, options);
 }
 
 /** The same for given pairs, as a rebuild needs it. */

@@ -37,10 +37,7 @@ export async function ordinaryAnswersChanged(
   prompts.set(engine, gate);
   const kept = await Promise.all(
     gate.map(async ({ instruction, output, likely }) => {
-      const others = likely.map(({ tokens }) => tokens);
-      const prompt = [{ role: 'user' as const, content: instruction }];
-      const now = await engine.score({ prompt, answer: output, fastWeights: true, others, signal });
-      const nats = likely.reduce((sum, base, i) => sum + divergence(base.logProbs, now.others![i]!), 0) / likely.length;
+      const nats = await meanDivergence(engine, instruction, output, likely, signal);
       const ok = nats <= NATS;
       onEvent({ type: 'quiz', kind: 'anchor', question: instruction, answer: `${nats.toFixed(2)} nats a token`, ok });
       return ok;
@@ -48,6 +45,31 @@ export async function ordinaryAnswersChanged(
   );
   const n = kept.filter(Boolean).length;
   return n < gate.length * KEPT ? `${gate.length - n} of ${gate.length} ordinary answers changed` : undefined;
+}
+
+/** The most probable next tokens of the base model along an answer. */
+export async function likelyAlong(
+  engine: Engine,
+  instruction: string,
+  answer: string,
+  signal?: AbortSignal,
+): Promise<readonly Likely[]> {
+  const prompt = [{ role: 'user' as const, content: instruction }];
+  return (await engine.score({ prompt, answer, fastWeights: false, likely: LIKELY, signal })).likely!;
+}
+
+/** Mean KL divergence of the weights in force from the base model along an answer, in nats a token. */
+export async function meanDivergence(
+  engine: Engine,
+  instruction: string,
+  answer: string,
+  likely: readonly Likely[],
+  signal?: AbortSignal,
+): Promise<number> {
+  const others = likely.map(({ tokens }) => tokens);
+  const prompt = [{ role: 'user' as const, content: instruction }];
+  const now = await engine.score({ prompt, answer, fastWeights: true, others, signal });
+  return likely.reduce((sum, base, i) => sum + divergence(base.logProbs, now.others![i]!), 0) / likely.length;
 }
 
 /** KL divergence of q from p in nats, of which the log-probabilities of some tokens are given; all others count as one. */
@@ -68,9 +90,7 @@ async function basePrompts(engine: Engine, signal?: AbortSignal): Promise<GatePr
   const answers = (await ownAnswers(engine, GATE, signal)).filter((a) => a.output !== '');
   return Promise.all(
     answers.map(async ({ instruction, output }) => {
-      const prompt = [{ role: 'user' as const, content: instruction }];
-      const { likely } = await engine.score({ prompt, answer: output, fastWeights: false, likely: LIKELY, signal });
-      return { instruction, output, likely: likely! };
+      return { instruction, output, likely: await likelyAlong(engine, instruction, output, signal) };
     }),
   );
 }

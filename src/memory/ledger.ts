@@ -1,5 +1,5 @@
 /** What the ledger says: which pairs hold, and which took whose place. */
-import { contentWords, normalise } from './recall.ts';
+import { addedWords, contentWords, normalise } from './recall.ts';
 import type { Pair, WriteRecord } from './types.ts';
 
 /**
@@ -18,12 +18,17 @@ function sameAnswer(one: Pair, other: Pair): boolean {
   return within(a!, b!) || within(b!, a!);
 }
 
+/** The writes that are in the weights. */
+export const committed = (writes: readonly WriteRecord[]) => writes.filter((w) => w.verdict === 'committed');
+
+/** A pair as it is noted in the explicit memory. */
+export const noteOf = ({ instruction, output }: Pair) => `${instruction} ${output}`;
+
 /** Pairs of committed writes that still hold: of several answers to one question the last, and none to what `newer` answer again. */
 export function standingPairs(writes: readonly WriteRecord[], newer: readonly Pair[] = []): Pair[] {
   const byQuestion = new Map<string, Pair>();
-  for (const write of writes)
-    if (write.verdict === 'committed')
-      for (const pair of write.pairs) byQuestion.set(questionKey(pair.instruction), pair);
+  for (const { pairs } of committed(writes))
+    for (const pair of pairs) byQuestion.set(questionKey(pair.instruction), pair);
   for (const pair of newer) byQuestion.delete(questionKey(pair.instruction));
   return [...byQuestion.values()];
 }
@@ -40,8 +45,8 @@ export function supersededBy(writes: readonly WriteRecord[], newer: readonly Pai
 /** By a pair's id, when it ceased to hold (ISO time of the write) and the pair that took its place. */
 export function ends(writes: readonly WriteRecord[]): Map<string, { readonly time: string; readonly by: string }> {
   const ended = new Map<string, { time: string; by: string }>();
-  for (const { verdict, time, superseded = [] } of writes)
-    if (verdict === 'committed') for (const { pair, by } of superseded) ended.set(pair, { time, by });
+  for (const { time, superseded = [] } of committed(writes))
+    for (const { pair, by } of superseded) ended.set(pair, { time, by });
   return ended;
 }
 
@@ -58,10 +63,9 @@ export function contradictions(pairs: readonly Pair[]): [Pair, Pair][] {
 
 /** Pairs whose output adds nothing to the question that their source says. */
 export function unsupported(pairs: readonly Pair[]): Pair[] {
-  return pairs.filter(({ instruction, output, source }) => {
-    const asked = new Set(contentWords(instruction));
-    const said = ` ${normalise(source)} `;
-    const added = contentWords(output).filter((word) => !asked.has(word));
+  return pairs.filter((pair) => {
+    const said = ` ${normalise(pair.source)} `;
+    const added = addedWords(pair);
     return added.length > 0 && !added.some((word) => said.includes(` ${word} `));
   });
 }

@@ -2,7 +2,7 @@
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
 import { writeTogether } from './consolidate.ts';
-import { standingPairs } from './ledger.ts';
+import { noteOf, standingPairs } from './ledger.ts';
 import { getRecipe } from './recipe.ts';
 import type { MemoryState, Pair, WriteEvent, WriteRecord } from './types.ts';
 import { writePairs } from './write.ts';
@@ -69,7 +69,7 @@ export async function rebuild(
           )
         : await writePairs(engine, state, pairs, recipe, write);
       if (written.record.verdict === 'refused' && lenient) {
-        lost.push(...pairs.map((pair) => `${pair.instruction} ${pair.output}`));
+        lost.push(...pairs.map(noteOf));
       } else if (written.record.verdict === 'refused')
         throw new TmemError(
           'refused',

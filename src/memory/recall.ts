@@ -36,10 +36,21 @@ export function accepts(
   return [expected.answer, ...(expected.accept ?? [])].some((text) => holds(given, text));
 }
 
+/** Content words that a pair's output adds to its question. */
+export function addedWords({
+  instruction,
+  output,
+}: {
+  readonly instruction: string;
+  readonly output: string;
+}): string[] {
+  const asked = new Set(contentWords(instruction));
+  return contentWords(output).filter((word) => !asked.has(word));
+}
+
 /** Whether a pair is recalled: its answer says at least two thirds of what the pair's output adds to its question. */
 export function recalls(answer: string, pair: { readonly instruction: string; readonly output: string }): boolean {
-  const known = new Set(contentWords(pair.instruction));
-  const added = contentWords(pair.output).filter((w) => !known.has(w));
+  const added = addedWords(pair);
   const wanted = added.length > 0 ? added : contentWords(pair.output);
   const given = new Set(contentWords(answer));
   return wanted.filter((w) => given.has(w)).length * 3 >= wanted.length * 2;

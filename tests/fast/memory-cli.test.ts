@@ -1,18 +1,17 @@
 /** `tmem memory` on a session of three writes: seeing, undoing, forgetting, checking and exporting it. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Command } from 'commander';
 import { register } from '../../src/cli/commands/memory.ts';
-import type { CliIo } from '../../src/cli/io.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import { findPairs, withoutPairs } from '../../src/memory/forget.ts';
 import { getRecipe } from '../../src/memory/recipe.ts';
 import { Session } from '../../src/memory/session.ts';
 import type { Pair } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
+import { recordingIo, temporaryHome } from '../support/home.ts';
 import { lastMessage } from '../support/scripted.ts';
 
 function fact(subject: string, value = `${subject}ish`): Pair {
@@ -62,15 +61,7 @@ function learner(refusing: { on: boolean } = { on: false }): ScriptedEngine {
 
 /** A home with a session `s` of three writes. */
 async function setUp(t: TestContext, engine = learner()) {
-  const root = mkdtempSync(join(tmpdir(), 'tmem-memory-'));
-  const home = process.env.TMEM_HOME;
-  delete process.env.TMEM_STORE;
-  process.env.TMEM_HOME = root;
-  t.after(() => {
-    if (home === undefined) delete process.env.TMEM_HOME;
-    else process.env.TMEM_HOME = home;
-    rmSync(root, { recursive: true });
-  });
+  const root = temporaryHome(t);
   const session = await Session.open('s', engine.model);
   for (const [i, pairs] of WRITES.entries()) {
     const { state } = await writePairs(engine, session.snapshot.state, pairs, getRecipe('default', { layers: 1 }));
@@ -80,17 +71,7 @@ async function setUp(t: TestContext, engine = learner()) {
   }
   const final = session.snapshot;
   await session.close();
-  const results: { value: Record<string, never>; text: string }[] = [];
-  const io: CliIo = {
-    json: false,
-    verbose: false,
-    out: () => {},
-    note: () => {},
-    result: (value, human) => void results.push({ value: JSON.parse(JSON.stringify(value)), text: human() }),
-    progress: () => ({ update: () => {}, done: () => {} }),
-    signal: new AbortController().signal,
-    openEngine: async () => engine,
-  };
+  const { io, results } = recordingIo<Record<string, never>>(engine);
   const memory = async (...args: string[]) => {
     const program = new Command('tmem').exitOverride().configureOutput({ writeErr: () => {} });
     register(program, io);

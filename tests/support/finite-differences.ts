@@ -7,6 +7,7 @@ export interface Cpu {
   readonly native: Native;
   readonly backends: Backends;
   readonly backend: BackendHandle;
+  newTape(): Tape;
 }
 
 let shared: Cpu | undefined;
@@ -16,7 +17,7 @@ export function cpu(): Cpu {
   if (shared) return shared;
   const native = loadNative();
   const backends = Backends.open(native, { threads: 1 });
-  shared = { native, backends, backend: backends.main };
+  shared = { native, backends, backend: backends.main, newTape: () => new Tape(native) };
   return shared;
 }
 

@@ -1,7 +1,4 @@
 /** A scripted model whose Delta decides what it knows, and sessions of its writes, for tests of what answers rest on. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { TestContext } from 'node:test';
 import { Command } from 'commander';
@@ -11,6 +8,7 @@ import { getRecipe } from '../../src/memory/recipe.ts';
 import { Session } from '../../src/memory/session.ts';
 import type { Pair } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
+import { recordingIo, temporaryHome } from './home.ts';
 import { lastMessage } from './scripted.ts';
 
 export function pairOf(instruction: string, output: string, time?: string): Pair {
@@ -56,14 +54,7 @@ export async function openHome(
   register: (program: Command, io: CliIo, deps: { output: Writable }) => void,
   { engine = knowing(), json = true, explicit = 'Nadia keeps bees.' } = {},
 ) {
-  const root = mkdtempSync(join(tmpdir(), 'tmem-ask-'));
-  const home = process.env.TMEM_HOME;
-  process.env.TMEM_HOME = root;
-  t.after(() => {
-    if (home === undefined) delete process.env.TMEM_HOME;
-    else process.env.TMEM_HOME = home;
-    rmSync(root, { recursive: true });
-  });
+  temporaryHome(t);
   const session = await Session.open('s', engine.model);
   for (const pairs of WRITES) {
     const { state } = await writePairs(engine, session.snapshot.state, pairs, getRecipe('default', { layers: 1 }));
@@ -72,20 +63,9 @@ export async function openHome(
   await session.close();
   await engine.setFastWeights(null);
   engine.calls.length = 0;
-  const results: { value: Record<string, unknown>; text: string }[] = [];
-  const notes: string[] = [];
   let printed = '';
   const interruption = new AbortController();
-  const io: CliIo = {
-    json,
-    verbose: false,
-    out: () => {},
-    note: (text) => void notes.push(text),
-    result: (value, human) => void results.push({ value: JSON.parse(JSON.stringify(value)), text: human() }),
-    progress: () => ({ update: () => {}, done: () => {} }),
-    signal: interruption.signal,
-    openEngine: async () => engine,
-  };
+  const { io, results, notes } = recordingIo<Record<string, unknown>>(engine, { json, signal: interruption.signal });
   const output = new Writable({
     write(chunk, _encoding, done) {
       printed += chunk;

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { TmemError } from '../../engine/errors.ts';
 import type { MemoryState } from '../../memory/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
-import { pairLine } from '../memory-again.ts';
+import { MODEL_OPTION, pairLine } from '../memory-again.ts';
 import { openPage } from './chat.ts';
 
 interface AskOptions {
@@ -34,7 +34,7 @@ export function register(
       0,
     )
     .option('--abstain <p>', 'withhold an answer of a lower confidence than this', probability)
-    .option('--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to')
+    .option(...MODEL_OPTION)
     .action((question: string, options: AskOptions) => ask(io, question, options, deps.output));
 }
 

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { Episode, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import { TmemError, throwIfAborted } from '../../engine/errors.ts';
+import { committed, noteOf } from '../../memory/ledger.ts';
 import { trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type CliIo, numberOption } from '../io.ts';
@@ -200,12 +201,12 @@ async function command(
 
 async function describeMemory(episode: Episode, budget: number): Promise<string> {
   const { state } = episode.snapshot;
-  const committed = state.writes.filter((write) => write.verdict === 'committed');
-  const pairs = committed.flatMap((write) => write.pairs);
+  const writes = committed(state.writes);
+  const pairs = writes.flatMap((write) => write.pairs);
   return [
     `Working context: ${await episode.contextTokens()} of ${budget} tokens.`,
-    `In the weights: ${pairs.length} pairs from ${committed.length} writes.`,
-    ...pairs.map((pair) => `  ${pair.instruction} ${pair.output}`),
+    `In the weights: ${pairs.length} pairs from ${writes.length} writes.`,
+    ...pairs.map((pair) => `  ${noteOf(pair)}`),
     state.explicit ? `Notes:\n${state.explicit.replace(/^/gm, '  ')}` : 'No notes.',
   ].join('\n');
 }

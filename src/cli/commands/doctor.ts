@@ -68,7 +68,7 @@ async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
 }
 
 async function cpuFeatures(): Promise<string[]> {
-  const { processorFlags } = await import('../../engine/native/processor.ts');
+  const { processorFlags } = await import('../../engine/libraries.ts');
   const flags = processorFlags();
   return [...FEATURES, ...ARM_FEATURES].filter((feature) => flags.has(feature));
 }

@@ -1,13 +1,14 @@
 /** `tmem memory`: what sessions remember, what was written, and how it is taken back. */
 import type { Command } from 'commander';
 import { TmemError } from '../../engine/errors.ts';
+import { committed } from '../../memory/ledger.ts';
 import type { Pair } from '../../memory/types.ts';
 import { type CliIo, DEFAULT_MODEL } from '../io.ts';
 import {
   capacity,
-  committed,
   type ForgetOptions,
   forget,
+  MODEL_OPTION,
   type ModelOption,
   pairLine,
   recallNow,
@@ -22,7 +23,6 @@ export function register(program: Command, io: CliIo): void {
   const memory = program
     .command('memory')
     .description('see, undo, forget, explain, check and export what sessions remember');
-  const model = ['--model <model>', 'catalogue name, hf: URI or path of the GGUF that the session belongs to'] as const;
   memory
     .command('list')
     .description('the sessions in the store')
@@ -37,7 +37,7 @@ export function register(program: Command, io: CliIo): void {
     .argument('<session>')
     .description('what it has learned, with the source of each pair, and its notes')
     .option('--recall', 'ask the model each question now', false)
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, options: ShowOptions) => show(io, session, options));
   memory
     .command('undo')
@@ -71,20 +71,20 @@ export function register(program: Command, io: CliIo): void {
     .option('--force', 'also when the gate then refuses a write: its other facts become notes', false)
     .option('--prove', 'also make the weights of a model that never saw them, and compare', false)
     .option('--yes', 'forget several pairs without being asked again', false)
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, query: string, options: ForgetOptions) => forget(io, session, query, options));
   memory
     .command('verify')
     .argument('<session>')
     .description('make the weights again from the ledger and compare them with the stored ones')
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, options: ModelOption) => verify(io, session, options));
   registerWhy(memory, io);
   memory
     .command('capacity')
     .argument('<session>')
     .description('how many pairs are recalled now, write by write, and what to do about it')
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, options: ModelOption) => capacity(io, session, options));
   registerTransfers(memory, io);
   memory
@@ -99,7 +99,7 @@ export function register(program: Command, io: CliIo): void {
     .argument('<session>')
     .description('write the memory as a GGUF LoRA, a PEFT folder and a JSONL ledger')
     .requiredOption('--out <dir>', 'folder for adapter.gguf, peft and ledger.jsonl')
-    .option(...model)
+    .option(...MODEL_OPTION)
     .action((session: string, options: ExportOptions) => exportSession(io, session, options));
 }
 

@@ -36,7 +36,7 @@ export function graphDeviation(top: TopLayers, prefix: PrefixPass, model: LlamaM
   const { V } = top.shape;
   const actual = new Float32Array(V);
   try {
-    const tape = top.backends.newTape();
+    const tape = top.newTape();
     const { rows } = forward(tape, top, {}, batch);
     const logits = tape.linear(rows, batch.head.linear);
     f.setOutput(logits);

@@ -13,7 +13,7 @@ import {
   setBackendThreads,
   type Tensor,
 } from '../native/library.ts';
-import { type DenseProduct, GRAPH_NODES, Tape } from './tape.ts';
+import { type DenseProduct, GRAPH_NODES, type Tape } from './tape.ts';
 
 /** Whether `TMEM_TRAIN_ON` asks for a GPU. Default cpu. @throws TmemError `usage` for another value than cpu and gpu. */
 export function trainsOnGpu(wanted: string = process.env.TMEM_TRAIN_ON || 'cpu'): boolean {
@@ -79,10 +79,6 @@ export class Backends {
   /** Whether all is the CPU's memory. */
   get isCpu(): boolean {
     return this.main === this.cpu;
-  }
-
-  newTape(): Tape {
-    return new Tape(this.native, { dense: this.blas !== undefined });
   }
 
   newRunner(): GraphRunner {

@@ -85,7 +85,7 @@ export class FirstLayer {
     const buffer = f.allocateContext(this.#context, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
-    const tape = top.backends.newTape();
+    const tape = top.newTape();
     const h = behindAttention(tape, top, deltas, batch, l, batch.hidden);
     if (this.hidden) f.expand(tape.graph, f.copy(tape.c, h, this.hidden));
     const x = tape.rmsNorm(h, top.vector(`blk.${l}.ffn_norm.weight`), top.shape.eps);

@@ -49,7 +49,7 @@ export function* inputsByGroup(
     for (const group of groupSamples(samples, { tokens: MAX_TOKENS })) {
       const found = new Map<string, Rows>();
       const batch = new PackedBatch(top, group, 'all');
-      const tape = top.backends.newTape();
+      const tape = top.newTape();
       const inputs = [...forward(tape, top, { frozen }, batch).inputs].filter(([key]) => adapted.has(key));
       for (const [, input] of inputs) {
         f.setOutput(input);

@@ -69,19 +69,23 @@ export class Kernels {
   }
 
   #keep(name: string, measure: () => number): number {
-    this.#rates[name] ??= measure();
-    const rate = this.#rates[name];
-    const all = read(this.#file);
-    if (all[this.#machine]?.[name] === rate) return rate;
+    const known = this.#rates[name];
+    if (known !== undefined) return known;
+    const rate = measure();
+    this.#rates[name] = rate;
+    this.#save();
+    return rate;
+  }
+
+  #save(): void {
     try {
       mkdirSync(path.dirname(this.#file), { recursive: true });
       const temporary = `${this.#file}.${process.pid}`;
-      writeFileSync(temporary, JSON.stringify({ ...all, [this.#machine]: this.#rates }, null, 1));
+      writeFileSync(temporary, JSON.stringify({ ...read(this.#file), [this.#machine]: this.#rates }, null, 1));
       renameSync(temporary, this.#file);
     } catch {
       // Measured again next time.
     }
-    return rate;
   }
 }
 
@@ -116,7 +120,7 @@ function ggmlRate({ native: f, main }: Backends, { type, bufferType }: Kernel): 
     f.setInput(x);
     const graph = f.newGraph(work, 16, false);
     f.expand(graph, f.mulMat(work, w, x));
-    if (!buffer || !f.allocatorAllocate(allocator, graph)) return Number.POSITIVE_INFINITY;
+    if (!buffer || !f.allocatorAllocate(allocator, graph)) return Number.MAX_VALUE;
     // Zeros throughout: what is multiplied does not change how long it takes, but subnormal numbers would.
     const zeros = new Uint8Array(Math.max(f.rowSize(type, INPUTS) * OUTPUTS, INPUTS * ROWS * 4));
     f.tensorSet(w, zeros, 0, f.rowSize(type, INPUTS) * OUTPUTS);

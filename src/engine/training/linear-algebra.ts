@@ -10,7 +10,7 @@ export function compute(
   build: (tape: Tape, inputs: Tensor[]) => Tensor,
 ): Float32Array {
   const f = top.native;
-  const tape = top.backends.newTape();
+  const tape = top.newTape();
   const tensors = inputs.map(({ data, columns }) => {
     const t = f.new2(tape.c, TYPE.F32, columns, data.length / columns);
     f.setInput(t);

@@ -17,7 +17,7 @@ import type { Architecture } from './architectures/types.ts';
 import { Backends } from './backends.ts';
 import { Layouts } from './layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './model-shape.ts';
-import type { Linear } from './tape.ts';
+import { type Linear, Tape } from './tape.ts';
 
 export interface TopLayersOptions {
   /** Number of last layers. */
@@ -80,6 +80,8 @@ export class TopLayers {
   readonly first: number;
   /** The residual stream that the layers are computed from: the first one's input, or what is behind its attention. */
   readonly cut: { readonly tensor: string; readonly isInput: boolean };
+  /** Whether a BLAS multiplies with any of the weights. */
+  #dense = false;
   #adapted: string[] = [];
   #weights = new Map<string, StoredWeight>();
   #transposed = new Map<string, Transposed>();
@@ -153,6 +155,7 @@ export class TopLayers {
       const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, choice);
       const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
       this.#weights.set(n, { tensor, type, inputs, outputs, dense });
+      this.#dense ||= dense;
       if (ends.has(n) || dense) continue;
       const copy = f.new2(contextIn(undefined), copyType, outputs, inputs);
       this.#transposed.set(n, { tensor: copy, type: copyType });
@@ -171,6 +174,11 @@ export class TopLayers {
     }
     for (const n of names) this.#load(n);
     this.shape = { ...shape, ropeFactors: this.#weights.get(architecture.ropeFactors)?.tensor ?? null };
+  }
+
+  /** Its F32 products are a BLAS's where that multiplies with weights, too. */
+  newTape(): Tape {
+    return new Tape(this.native, { dense: this.#dense });
   }
 
   /** A frozen product by its GGUF name. */

@@ -136,7 +136,7 @@ export class Trainer {
     const found: number[][] = [];
     for (const { batch, first } of pieces) {
       throwIfAborted(signal);
-      const tape = this.#top.backends.newTape();
+      const tape = this.#top.newTape();
       const { rows } = forward(tape, this.#top, this.#deltas, batch, first);
       const parts: RowLosses[] = [];
       crossEntropy(tape, batch, rows, (part) => {
@@ -168,7 +168,7 @@ export class Trainer {
   ): { loss: number; squares: number; tokenLosses: number[][] } {
     const top = this.#top;
     const f = top.native;
-    const tape = top.backends.newTape();
+    const tape = top.newTape();
     const { c, graph } = tape;
     const { rows } = forward(tape, top, this.#deltas, batch, first);
     const { parts, gradient } = crossEntropyGradient(tape, batch, rows);
@@ -217,7 +217,7 @@ export class Trainer {
             1 / (1 - (o.beta2 ?? 0.999) ** this.#step),
           ];
     f.tensorSet(this.#optimizerParams, Float32Array.from(params), 0, params.length * 4);
-    const tape = this.#top.backends.newTape();
+    const tape = this.#top.newTape();
     for (const slot of this.state.slots.values()) {
       f.setParam(slot.b);
       const P = this.#penalties.get(slot.name);
