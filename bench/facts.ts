@@ -12,6 +12,8 @@ export interface Fact {
   /** A full sentence. */
   readonly output: string;
   readonly value: string;
+  readonly attribute: string;
+  readonly person: string;
 }
 
 const FIRST =
@@ -52,7 +54,7 @@ function fact(attribute: string, person: string, value: string): Fact {
     reworded: [`What is ${person}'s ${attribute}?`, `Tell me ${person}'s ${attribute}, please.`],
     paraphrase: PARAPHRASES[attribute]!.replace('{person}', () => person),
     output: `The ${attribute} of ${person} is ${value}.`,
-    value,
+    ...{ value, attribute, person },
   };
 }
 
@@ -78,6 +80,23 @@ export function makeFacts(writes: number, each: number, seed: number): Fact[][] 
       }
     }),
   );
+}
+
+/** Two facts about each of `people` people, no value twice: so a value tells who is meant, and one fact leads to the other. */
+export function makeLinkedFacts(people: number, seed: number): [Fact, Fact][] {
+  const random = randomSource(seed);
+  const pick = <T>(list: T[]): T => list.splice(Math.floor(random() * list.length), 1)[0]!;
+  const persons = [...PEOPLE];
+  const values = Object.entries(ATTRIBUTES).map(([attribute, list]) => ({ attribute, left: [...list] }));
+  return Array.from({ length: people }, () => {
+    const person = pick(persons);
+    const free = values.filter(({ left }) => left.length > 0);
+    const one = () => {
+      const { attribute, left } = pick(free);
+      return fact(attribute, person, pick(left));
+    };
+    return [one(), one()];
+  });
 }
 
 /** The same questions with other values. */

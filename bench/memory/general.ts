@@ -1,4 +1,6 @@
-/** General questions with answers: those that the confidence was fitted on, and others to judge it by. None is ever trained on. */
+/** General questions with answers: those that the confidence was fitted on, others to judge it by, and more to count by. None is ever trained on. */
+import { GATE } from '../../src/memory/anchors.ts';
+import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { CONTROLS } from '../facts.ts';
 
 export interface GeneralQuestion {
@@ -51,3 +53,49 @@ export const GENERAL_HELD: readonly GeneralQuestion[] = [
   of('What is the capital of Kazakhstan?', 'Astana', 'Nur-Sultan'),
   of('Who composed The Four Seasons?', 'Vivaldi'),
 ];
+
+const MORE: readonly GeneralQuestion[] = [
+  of('What is the capital of Sweden?', 'Stockholm'),
+  of('What is the capital of Cuba?', 'Havana'),
+  of('What is the capital of Argentina?', 'Buenos Aires'),
+  of('What is the capital of Thailand?', 'Bangkok'),
+  of('What is the capital of Poland?', 'Warsaw'),
+  of('What is the capital of Kenya?', 'Nairobi'),
+  of('Who wrote Hamlet?', 'Shakespeare'),
+  of('Who wrote The Divine Comedy?', 'Dante'),
+  of('Who wrote Oliver Twist?', 'Dickens'),
+  of('Who developed the theory of relativity?', 'Einstein'),
+  of('Who discovered radium?', 'Curie'),
+  of('Who composed the Moonlight Sonata?', 'Beethoven'),
+  of('Who founded Apple?', 'Jobs', 'Wozniak'),
+  of('Where is the Statue of Liberty?', 'New York'),
+  of('In which country is Mount Fuji?', 'Japan'),
+  of('In which country is Machu Picchu?', 'Peru'),
+  of('Where is the Louvre?', 'Paris'),
+  of('When did World War I end?', '1918'),
+  of('How many days are in a leap year?', '366'),
+  of('How many arms does an octopus have?', 'eight', '8'),
+  of('How many letters are in the English alphabet?', '26', 'twenty-six'),
+  of('How many degrees does a right angle have?', '90'),
+  of('What is 12 times 12?', '144'),
+  of('What is 20 divided by 4?', '5', 'five'),
+  of('What is the chemical symbol of iron?', 'Fe'),
+  of('What is the chemical formula of water?', 'H2O', 'H₂O'),
+  of('What is the opposite of up?', 'down'),
+  of('What is the currency of India?', 'rupee'),
+  of('What language is spoken in Italy?', 'Italian'),
+  of('What does WWW stand for?', 'World Wide Web'),
+  of('Which planet has the best known rings?', 'Saturn'),
+  of('What is frozen water called?', 'ice'),
+  of('Which ocean lies between Europe and America?', 'Atlantic'),
+  of('What is the longest river in South America?', 'Amazon'),
+  of('Which animal is the king of the jungle?', 'lion'),
+  of('What is a baby cat called?', 'kitten'),
+  of('Which continent is the Sahara in?', 'Africa'),
+  of('Which is the fastest land animal?', 'cheetah'),
+];
+
+const USED = new Set<string>([...ORDINARY.map(({ instruction }) => instruction), ...GATE]);
+
+/** All that neither A is chosen by nor a write is judged by. */
+export const GENERAL = [...GENERAL_HELD, ...MORE, ...GENERAL_FIT].filter(({ question }) => !USED.has(question));

@@ -10,7 +10,7 @@ import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types
 import { writePairs } from '../../src/memory/write.ts';
 import { CONTROLS, type Fact, HELD_OUT } from '../facts.ts';
 import { setting } from '../support/report.ts';
-import { GENERAL_FIT, GENERAL_HELD, type GeneralQuestion } from './general.ts';
+import { GENERAL, type GeneralQuestion } from './general.ts';
 
 /** The options that all of them take, and a bench's own with their defaults. */
 export function readOptions<O extends Record<string, string>>(own: O) {
@@ -25,6 +25,27 @@ export function readOptions<O extends Record<string, string>>(own: O) {
 export async function openBench({ model, recipe, set }: Record<'model' | 'recipe' | 'set', string>) {
   const engine = await LlamaEngine.open({ modelPath: (await resolveModel(model)).path });
   return { engine, recipe: { ...getRecipe(recipe), ...JSON.parse(set) } as Recipe };
+}
+
+/** The engine with some of its calls made otherwise. */
+export function overriding(engine: Engine, changes: Partial<Engine>): Engine {
+  return new Proxy(engine, {
+    get(target, name: keyof Engine) {
+      const own = target[name];
+      return changes[name] ?? (typeof own === 'function' ? own.bind(target) : own);
+    },
+  });
+}
+
+/** The engine, training so many epochs that every write passes over about as many samples, whatever is trained beside the pairs. */
+export function atEqualCost(engine: Engine, passes: number): Engine {
+  return overriding(engine, {
+    train: (request, onEvent) => {
+      const samples = request.samples.length + (request.replay?.length ?? 0);
+      const epochs = Math.max(1, Math.round(passes / samples));
+      return engine.train({ ...request, epochs }, onEvent);
+    },
+  });
 }
 
 /** One JSON document: where, on what, and what was found. */
@@ -56,7 +77,7 @@ export async function controls(engine: Engine): Promise<{ right: number; wrong: 
 /** The general questions, of all or of some, that the weights in force answer rightly. */
 export async function generalRight(
   engine: Engine,
-  questions: readonly GeneralQuestion[] = [...GENERAL_FIT, ...GENERAL_HELD],
+  questions: readonly GeneralQuestion[] = GENERAL,
 ): Promise<GeneralQuestion[]> {
   const given = await Promise.all(questions.map(({ question }) => ask(engine, question)));
   return questions.filter((question, i) => accepts(given[i]!, question));

@@ -91,6 +91,7 @@ export async function capacity(io: CliIo, session: string, { model }: ModelOptio
 export async function forget(io: CliIo, session: string, query: string, options: ForgetOptions): Promise<void> {
   const { findPairs, withoutPairs } = await import('../memory/forget.ts');
   const { prove } = await import('../memory/prove.ts');
+  const { FileCheckpoints } = await import('../memory/checkpoints.ts');
   const { peekSession } = await import('../memory/session.ts');
   const records = (await peekSession(session)).writes.map((w) => w.record);
   const found = findPairs(records, query);
@@ -147,6 +148,7 @@ export async function forget(io: CliIo, session: string, query: string, options:
         .map(({ turn, index }) => ({ index, turn: { ...turn, content: scrub(turn.content) } }))
         .filter(({ turn }) => turn.content !== '');
       await keeper.rewrite(states, working);
+      await new FileCheckpoints(session).remove();
       return { kept: committed(states.at(-1)!.writes), proof: proven || undefined };
     },
   );

@@ -55,14 +55,21 @@ export function registerTransfers(memory: Command, io: CliIo): void {
 
 async function consolidateSession(io: CliIo, name: string, { model, recipe, rank }: ConsolidateOptions): Promise<void> {
   const { consolidate } = await import('../memory/consolidate.ts');
+  const { FileCheckpoints } = await import('../memory/checkpoints.ts');
   const { getRecipe } = await import('../memory/recipe.ts');
   const settings = getRecipe(recipe);
   const result = await withSession(io, name, model, async ({ engine, keeper, watched }) => {
     const { state } = keeper.snapshot;
     await engine.setFastWeights(state.weights);
-    const { state: next, record } = await consolidate(engine, state, settings, { rank, ...watched });
-    await keeper.commit({ ...keeper.snapshot, state: next });
-    return { record, before: state.weights?.rank ?? 0, after: next.weights?.rank ?? 0 };
+    const checkpoints = new FileCheckpoints(name);
+    try {
+      const { state: next, record } = await consolidate(engine, state, settings, { rank, ...watched, checkpoints });
+      await keeper.commit({ ...keeper.snapshot, state: next });
+      await checkpoints.remove();
+      return { record, before: state.weights?.rank ?? 0, after: next.weights?.rank ?? 0 };
+    } finally {
+      await checkpoints.close();
+    }
   });
   const { record, before, after } = result;
   const asked = record.consolidated!.pairs.length;

@@ -12,7 +12,7 @@ import { MAX_ORDINARY_ROWS } from './training/keys.ts';
 import { fastType, REARRANGED } from './training/layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './training/model-shape.ts';
 import { HEAD_ROWS } from './training/packed-batch.ts';
-import { MAX_PIECE_TOKENS } from './training/trainer.ts';
+import { MAX_PIECE_TOKENS } from './training/pieces.ts';
 import { gigabytes } from './units.ts';
 
 /** What is trained. */

@@ -10,6 +10,7 @@ import type {
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
+  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -29,6 +30,7 @@ export interface ScriptedOptions {
 export type ScriptedCall =
   | { readonly type: 'generate'; readonly request: GenerateRequest }
   | { readonly type: 'score'; readonly request: ScoreRequest }
+  | { readonly type: 'losses'; readonly request: LossesRequest }
   | { readonly type: 'initialise'; readonly request: InitialiseRequest }
   | { readonly type: 'train'; readonly request: TrainRequest }
   | { readonly type: 'set'; readonly weights: FastWeights | null };
@@ -138,6 +140,13 @@ export class ScriptedEngine implements Engine {
     };
   }
 
+  /** Earlier samples are remembered better than later ones. */
+  async losses(request: LossesRequest): Promise<number[][]> {
+    throwIfAborted(request.signal);
+    this.calls.push({ type: 'losses', request });
+    return request.samples.map((_, i) => [i / request.samples.length]);
+  }
+
   async initialise(request: InitialiseRequest): Promise<FastWeights> {
     throwIfAborted(request.signal);
     this.calls.push({ type: 'initialise', request });
@@ -155,8 +164,7 @@ export class ScriptedEngine implements Engine {
     const answerTokens = (await this.tokenize(samples.map((s) => s.answer).join(' '))).length;
     onEvent?.({ type: 'prefix', ms: 0, tokens, answerTokens });
     const steps: { loss: number; gradNorm: number }[] = [];
-    const replayed = Math.min(request.replay?.count ?? 0, request.replay?.samples.length ?? 0);
-    const perEpoch = Math.max(1, Math.ceil((samples.length + replayed) / batch));
+    const perEpoch = Math.max(1, Math.ceil((samples.length + (request.replay?.length ?? 0)) / batch));
     const ends: { loss: number; ms: number }[] = [];
     training: for (let epoch = 0; epoch < epochs; epoch++) {
       for (let i = 0; i < perEpoch; i++) {

@@ -149,6 +149,11 @@ export interface Sample {
   readonly answer: string;
   /** Multiplies the loss of this sample's tokens. Default 1. */
   readonly weight?: number;
+  /**
+   * At each answer token the distribution to be matched instead of the token itself, as `Score.likely` gives it; the tokens that it leaves
+   * out count as impossible. The loss is then the KL divergence from it, which is the cross entropy up to a constant.
+   */
+  readonly targets?: readonly Likely[] | undefined;
 }
 
 export type Optimizer =
@@ -176,6 +181,8 @@ export type Initialisation =
       readonly ridge?: number;
       /** Root mean square over the samples' tokens of A x along A's strongest row. Default 50. */
       readonly scale?: number;
+      /** `any`: random directions, of which only what is large on ordinary text is taken away (as in AlphaEdit). Default `samples`. */
+      readonly directions?: 'samples' | 'any';
     };
 
 export interface InitialiseRequest {
@@ -189,6 +196,12 @@ export interface InitialiseRequest {
   /** Fast weights that are in force while inputs are captured (`keys` only). */
   readonly frozen?: FastWeights;
   readonly signal?: AbortSignal;
+}
+
+export interface LossesRequest {
+  readonly samples: readonly Sample[];
+  readonly weights: FastWeights;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface TrainRequest {
@@ -218,17 +231,40 @@ export interface TrainRequest {
    * chosen anew every eight steps. Default 0: over the whole vocabulary.
    */
   readonly candidates?: number;
-  /** Of these, the `count` whose worst answer token has the highest loss before the first step are trained beside `samples`. */
-  readonly replay?: { readonly samples: readonly Sample[]; readonly count: number };
+  /** Trained beside `samples`, and watched as `stop` says. */
+  readonly replay?: readonly Sample[];
   /**
    * Text on which the trained Delta is to do as little as it can: half of `strength` times the mean square of B A x over its tokens, of
    * every adapted product, is added to what is minimised (not to the losses that are reported).
    */
   readonly still?: { readonly samples: readonly Sample[]; readonly strength: number } | undefined;
+  /** Tell of checkpoints, and go on from one of the same training: the weights are then the same bits as without a break. */
+  readonly checkpoints?: { readonly from?: TrainCheckpoint | undefined } | undefined;
   readonly signal?: AbortSignal;
 }
 
+/** Between two epochs, all that a training needs to go on as if it had not been broken off. */
+export interface TrainCheckpoint {
+  /** Epochs that are done. */
+  readonly epoch: number;
+  /** B and AdamW's moments, row-major [out, R]. */
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly b: Float32Array;
+    readonly m: Float32Array;
+    readonly v: Float32Array;
+  }[];
+  /** Of every sample, the last loss of each answer token. */
+  readonly losses: readonly Float64Array[];
+  /** Most samples that were learned at once, and epochs since then. */
+  readonly watched: { readonly most: number; readonly epochsSince: number };
+  readonly steps: TrainResult['steps'];
+  readonly epochs: TrainResult['epochs'];
+}
+
 export type TrainEvent =
+  /** Only if asked for. */
+  | { readonly type: 'checkpoint'; readonly checkpoint: TrainCheckpoint }
   | { readonly type: 'prefix'; readonly ms: number; readonly tokens: number; readonly answerTokens: number }
   | {
       readonly type: 'step';
@@ -267,6 +303,8 @@ export interface Engine {
   generate(request: GenerateRequest): AsyncIterable<GenerateEvent>;
   /** Log-probabilities of a given answer. */
   score(request: ScoreRequest): Promise<Score>;
+  /** Loss of each answer token of each sample, with fast weights that need not be those in force. */
+  losses(request: LossesRequest): Promise<number[][]>;
   /** New fast weights with B = 0. */
   initialise(request: InitialiseRequest): Promise<FastWeights>;
   /**

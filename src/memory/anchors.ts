@@ -8,7 +8,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../engine/files.ts';
 import { tmemHome } from '../engine/home.ts';
-import { complete, type Engine, type Sample } from '../engine/types.ts';
+import { complete, type Engine } from '../engine/types.ts';
 
 /** Never trained on, and none of them ordinary text or a control question: a write that changes their answers is rolled back. */
 export const GATE = [
@@ -73,18 +73,4 @@ function readKept(file: string): OwnAnswer[] | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Own answers as training samples. One that is cut off has no end of turn: the model would learn to stop there. */
-export function asSamples(engine: Engine, answers: readonly OwnAnswer[]): Promise<Sample[]> {
-  return Promise.all(
-    answers
-      .filter((a) => a.output !== '')
-      .map(async ({ instruction, output, whole }) => {
-        const sample = await engine.renderSample(instruction, output);
-        return whole
-          ? sample
-          : { ...sample, answer: sample.answer.slice(0, sample.answer.indexOf(output) + output.length) };
-      }),
-  );
 }

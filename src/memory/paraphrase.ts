@@ -3,31 +3,39 @@ import { complete, type Engine } from '../engine/types.ts';
 import { normalise } from './recall.ts';
 
 /** Every word that is said to the model. */
-const EXAMPLES: readonly (readonly [string, string, string])[] = [
+const EXAMPLES: readonly (readonly [string, ...string[]])[] = [
   [
     "What is the name of Ingrid's parrot?",
     "What is Ingrid's parrot called?",
     "Do you know the name of Ingrid's parrot?",
+    'Tell me what Ingrid calls her parrot.',
+    'Ingrid has a parrot. What is its name?',
   ],
-  ['Where does Pavel Novak work?', 'What is the workplace of Pavel Novak?', 'Which place does Pavel Novak work at?'],
+  [
+    'Where does Pavel Novak work?',
+    'What is the workplace of Pavel Novak?',
+    'Which place does Pavel Novak work at?',
+    'Do you remember where Pavel Novak has a job?',
+    "Tell me Pavel Novak's place of work.",
+  ],
 ];
-const ASK = 'Say this question in other words, in two ways: ';
-const SCHEMA = {
-  type: 'object',
-  properties: { first: { type: 'string', maxLength: 160 }, second: { type: 'string', maxLength: 160 } },
-  required: ['first', 'second'],
-};
+const TOKENS = 48;
 
-/** At most two other ways to ask, by the base model; those that lost a name or number of the question are left out. */
-export async function paraphrase(engine: Engine, question: string, signal?: AbortSignal): Promise<string[]> {
-  const shown = EXAMPLES.flatMap(([asked, first, second]) => [
-    { role: 'user' as const, content: ASK + asked },
-    { role: 'assistant' as const, content: JSON.stringify({ first, second }) },
+/** At most `ways` (2 to 4) other ways to ask, by the base model; those that lost a name or number of the question are left out. */
+export async function paraphrase(
+  engine: Engine,
+  question: string,
+  { ways, signal }: { readonly ways: 2 | 4; readonly signal?: AbortSignal | undefined },
+): Promise<string[]> {
+  const ask = (asked: string) => `Say this question in other words, in ${ways === 2 ? 'two' : 'four'} ways: ${asked}`;
+  const shown = EXAMPLES.flatMap(([asked, ...others]) => [
+    { role: 'user' as const, content: ask(asked) },
+    { role: 'assistant' as const, content: JSON.stringify(others.slice(0, ways)) },
   ]);
   const { text } = await complete(engine, {
-    prompt: [...shown, { role: 'user', content: ASK + question }],
-    schema: SCHEMA,
-    maxTokens: 96,
+    prompt: [...shown, { role: 'user', content: ask(question) }],
+    schema: { type: 'array', items: { type: 'string', maxLength: 160 }, minItems: ways, maxItems: ways },
+    maxTokens: TOKENS * ways,
     fastWeights: false,
     signal,
   });
@@ -41,8 +49,7 @@ export async function paraphrase(engine: Engine, question: string, signal?: Abor
 
 function strings(text: string): string[] {
   try {
-    const { first, second } = JSON.parse(text);
-    return [first, second].filter((x) => typeof x === 'string' && x !== '');
+    return (JSON.parse(text) as unknown[]).filter((x): x is string => typeof x === 'string' && x !== '');
   } catch {
     return [];
   }

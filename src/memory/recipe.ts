@@ -1,6 +1,7 @@
 import { TmemError } from '../engine/errors.ts';
 import type { TrainingSettings } from '../engine/footprint.ts';
 import type { Optimizer } from '../engine/types.ts';
+import type { Form } from './expand.ts';
 
 /** How a write is trained and judged. */
 export interface Recipe {
@@ -15,7 +16,7 @@ export interface Recipe {
    * it was (the paper's).
    */
   readonly mode: 'shard' | 'continue';
-  readonly init: 'keys' | 'svd' | 'random';
+  readonly init: 'keys' | 'null-space' | 'svd' | 'random';
   readonly optimizer: Optimizer;
   readonly epochs: number;
   readonly batch: number;
@@ -29,10 +30,18 @@ export interface Recipe {
   readonly candidates: number;
   /** Earlier pairs trained beside the new ones: those that are remembered worst. */
   readonly replay: number;
+  /** Whether A has directions for those of them that are forgotten, too, as for new ones. */
+  readonly relearn: boolean;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
   readonly still: number;
   /** Ordinary prompts with the model's own answers trained beside the pairs. */
   readonly anchors: number;
+  /** Whether anchors are trained to keep the model's next-token distributions (a KL term) instead of its words. */
+  readonly distributions: boolean;
+  /** Other ways of saying a pair that are trained beside it. */
+  readonly expand: readonly Form[];
+  /** Whether pairs are trained on the distributions that the model gives with their source in the context, instead of their words. */
+  readonly distil: boolean;
   /** Whether a write that harms the model, or teaches nothing, is rolled back. */
   readonly gate: boolean;
   /** How many of the pairs are also asked in two other ways, which the model writes: it takes some seconds a pair. */
@@ -59,8 +68,12 @@ const RECIPES: readonly Recipe[] = [
     patience: 8,
     candidates: 64,
     replay: 16,
+    relearn: false,
     still: 1e-3,
     anchors: 2,
+    distributions: false,
+    expand: [],
+    distil: false,
     gate: true,
     paraphrased: 4,
     scale: 50,
@@ -81,8 +94,12 @@ const RECIPES: readonly Recipe[] = [
     patience: 0,
     candidates: 0,
     replay: 0,
+    relearn: false,
     still: 0,
     anchors: 0,
+    distributions: false,
+    expand: [],
+    distil: false,
     gate: false,
     paraphrased: 0,
   },
@@ -103,5 +120,5 @@ export function getRecipe(name: string, { layers }: RecipeSettings = {}): Recipe
 /** What a recipe's training takes memory for. @throws TmemError `usage` for an unknown name. */
 export function trainingOf(name: string, settings: RecipeSettings = {}): TrainingSettings {
   const { layers, init } = getRecipe(name, settings);
-  return { layers, keys: init === 'keys' };
+  return { layers, keys: init === 'keys' || init === 'null-space' };
 }

@@ -5,15 +5,20 @@
  */
 import { randomUUID } from 'node:crypto';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
-import type { Engine, FastWeights, Sample, TrainEvent, TrainRequest } from '../engine/types.ts';
-import { asSamples, type OwnAnswer, ownAnswers } from './anchors.ts';
+import type { Engine, FastWeights, TrainEvent, TrainRequest } from '../engine/types.ts';
+import { type OwnAnswer, ownAnswers } from './anchors.ts';
+import { type Checkpoints, keyOfTraining } from './checkpoints.ts';
+import { expand, type Wording } from './expand.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
 import { contradictions, standingPairs, supersededBy, unsupported } from './ledger.ts';
 import { ORDINARY, ordinarySamples } from './ordinary.ts';
 import { paraphrase } from './paraphrase.ts';
 import { type Question, quiz, score } from './quiz.ts';
+import { normalise } from './recall.ts';
 import type { Recipe } from './recipe.ts';
+import { chooseReplayed, type Replayed, spreadOver } from './replay.ts';
+import { anchorSamples, distilledSamples, pairSamples } from './samples.ts';
 import type { MemoryState, Pair, QuizResult, WriteEvent, WriteRecord } from './types.ts';
 
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
@@ -25,12 +30,12 @@ const EARLIER = { asked: 8, kept: 0.5 };
 /** What the learning rate is multiplied with when training diverges, once. */
 const SLOWER = 0.3;
 const MOST_RANK = 64;
-/** Earlier pairs that are looked at for each one that is replayed: the cost of looking grows with them. */
-const REPLAY_CANDIDATES = 4;
 /** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
 const BACK_OFF = [1, 0.8, 0.6];
 
 export interface WriteOptions {
+  /** Where the training is kept while it runs, and goes on from. */
+  readonly checkpoints?: Checkpoints | undefined;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: WriteEvent) => void;
 }
@@ -74,16 +79,24 @@ export async function writePairs(
   if (flaw) return finish(state.weights, 'refused', flaw);
 
   const earlier = standingPairs(state.writes, pairs);
-  const candidates = spreadOver(earlier, recipe.replay * REPLAY_CANDIDATES, state.writes.length);
   const prompts = rotate(ORDINARY, recipe.anchors, state.writes.length).map((o) => o.instruction);
   const anchors = prompts.length > 0 ? await ownAnswers(engine, prompts, signal) : [];
-  const replayed = Math.min(candidates.length, recipe.replay);
-  onEvent({ type: 'write-start', pairs: pairs.length, replayed, anchors: anchors.length });
+  const planned = Math.min(earlier.length, recipe.replay);
+  onEvent({ type: 'write-start', pairs: pairs.length, replayed: planned, anchors: anchors.length });
   try {
-    const questions: Question[] = await questionsFor(engine, state, pairs, earlier, recipe, signal);
+    const wordings = new Map(
+      await Promise.all(
+        pairs.map(async (pair) => [pair.id, await expand(engine, pair, recipe.expand, signal)] as const),
+      ),
+    );
+    const trainedToo = (pair: Pair) => wordings.get(pair.id)!.map(({ instruction }) => instruction);
+    const questions: Question[] = await questionsFor(engine, state, pairs, trainedToo, earlier, recipe, signal);
     let trained: Trained;
     try {
-      const material = { earlier, candidates, replayed, anchors };
+      const { weights } = state;
+      const choice = { count: recipe.replay, turn: state.writes.length, signal };
+      const replayed = weights ? await chooseReplayed(engine, earlier, { ...choice, weights }) : [];
+      const material = { earlier, replayed, anchors, wordings: [...wordings.values()].flat() };
       trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
@@ -136,6 +149,7 @@ async function questionsFor(
   engine: Engine,
   state: MemoryState,
   pairs: readonly Pair[],
+  trainedToo: (pair: Pair) => readonly string[],
   earlier: readonly Pair[],
   recipe: Recipe,
   signal: AbortSignal | undefined,
@@ -144,8 +158,11 @@ async function questionsFor(
   if (!recipe.gate) return own;
   const reworded = await Promise.all(
     spreadOver(pairs, recipe.paraphrased, state.writes.length).map(async (pair) => {
-      const questions = await paraphrase(engine, pair.instruction, signal);
-      return questions.map((question): Question => ({ kind: 'paraphrase', pair, question }));
+      const trained = new Set(trainedToo(pair).map(normalise));
+      const ways = trained.size > 0 ? 4 : 2;
+      const questions = await paraphrase(engine, pair.instruction, { ways, signal });
+      const unseen = questions.filter((question) => !trained.has(normalise(question)));
+      return unseen.map((question): Question => ({ kind: 'paraphrase', pair, question }));
     }),
   );
   const last = new Map<string, boolean>();
@@ -163,12 +180,11 @@ interface Trained {
 }
 
 interface Material {
+  /** Other wordings of the pairs. */
+  readonly wordings: readonly Wording[];
   /** Earlier pairs whose inputs Delta is kept from. */
   readonly earlier: readonly Pair[];
-  /** Earlier pairs of which the weakest are replayed. */
-  readonly candidates: readonly Pair[];
-  /** How many of them. */
-  readonly replayed: number;
+  readonly replayed: readonly Replayed[];
   readonly anchors: readonly OwnAnswer[];
 }
 
@@ -183,11 +199,17 @@ async function trainWrite(
 ): Promise<Trained> {
   const { signal, onEvent = () => {} } = options;
   const { layers } = recipe;
-  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
-  const render = (list: readonly Pair[]) => Promise.all(list.map((p) => engine.renderSample(p.instruction, p.output)));
-  const fresh = await render(pairs);
-  const samples: Sample[] = [...fresh, ...(await asSamples(engine, material.anchors))];
-  const replay = { samples: await render(material.candidates), count: recipe.replay };
+  const again = recipe.relearn ? material.replayed.filter(({ forgotten }) => forgotten).map(({ pair }) => pair) : [];
+  const facts = pairs.length + again.length;
+  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(facts * recipe.rankPerPair)));
+  const own = recipe.distil ? await distilledSamples(engine, pairs, signal) : await pairSamples(engine, pairs);
+  const fresh = [...own, ...(await pairSamples(engine, material.wordings))];
+  const { distributions } = recipe;
+  const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, { distributions, signal }))];
+  const replay = await pairSamples(
+    engine,
+    material.replayed.map(({ pair }) => pair),
+  );
   let weights: FastWeights;
   let frozen: FastWeights | undefined;
   if (recipe.mode === 'continue' && state.weights) {
@@ -195,19 +217,21 @@ async function trainWrite(
   } else {
     frozen = state.weights ?? undefined;
     const init =
-      recipe.init === 'keys'
+      recipe.init === 'keys' || recipe.init === 'null-space'
         ? {
             kind: 'keys' as const,
-            samples: fresh,
+            samples: [...fresh, ...(await pairSamples(engine, again))],
             ordinary: await ordinarySamples(engine),
             scale: recipe.scale,
             ridge: recipe.ridge,
+            directions: recipe.init === 'keys' ? ('samples' as const) : ('any' as const),
           }
         : { kind: recipe.init };
     weights = await engine.initialise({ init, rank, layers, seed: state.writes.length, frozen, signal });
   }
-  const totalSteps = recipe.epochs * Math.ceil((samples.length + material.replayed) / recipe.batch);
-  const still = recipe.still > 0 ? { samples: await render(material.earlier), strength: recipe.still } : undefined;
+  const totalSteps = recipe.epochs * Math.ceil((samples.length + replay.length) / recipe.batch);
+  const still =
+    recipe.still > 0 ? { samples: await pairSamples(engine, material.earlier), strength: recipe.still } : undefined;
   const onTrain = (event: TrainEvent) => {
     if (event.type === 'step') loss.push(event.loss);
     onEvent({ type: 'train', event, totalSteps });
@@ -230,20 +254,24 @@ async function trainWrite(
     still,
     signal,
   });
-  const { lr } = recipe.optimizer;
-  const result = await engine.train(request(lr), onTrain).catch((error: unknown) => {
-    if (!recipe.gate || !(error instanceof TmemError) || error.code !== 'failed') throw error;
+  const train = (lr: number) => {
     loss.length = 0;
-    return engine.train(request(lr * SLOWER), onTrain);
+    const { checkpoints } = options;
+    if (!checkpoints) return engine.train(request(lr), onTrain);
+    const key = keyOfTraining(engine.model.fingerprint, request(lr));
+    const from = checkpoints.load(key);
+    if (from) loss.push(...from.steps.map((step) => step.loss));
+    return engine.train({ ...request(lr), checkpoints: { from } }, (event) => {
+      if (event.type === 'checkpoint') checkpoints.save(key, event.checkpoint);
+      else onTrain(event);
+    });
+  };
+  const { lr } = recipe.optimizer;
+  const result = await train(lr).catch((error: unknown) => {
+    if (!recipe.gate || !(error instanceof TmemError) || error.code !== 'failed') throw error;
+    return train(lr * SLOWER);
   });
   return { weights: result.weights, frozen: frozen ?? null };
-}
-
-/** At most n pairs, evenly spread and moving on with every write. */
-function spreadOver(pairs: readonly Pair[], n: number, turn: number): Pair[] {
-  if (pairs.length <= n) return [...pairs];
-  const step = pairs.length / n;
-  return Array.from({ length: n }, (_, i) => pairs[Math.floor(i * step + ((turn * 0.618) % 1) * step) % pairs.length]!);
 }
 
 function rotate<T>(items: readonly T[], n: number, turn: number): T[] {

@@ -4,9 +4,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, beforeEach, describe, it } from 'node:test';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
-import { asSamples, GATE, ownAnswers } from '../../src/memory/anchors.ts';
+import { GATE, ownAnswers } from '../../src/memory/anchors.ts';
 import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
+import { anchorSamples } from '../../src/memory/samples.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tmem-anchors-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -87,10 +88,10 @@ describe('ownAnswers', () => {
   });
 });
 
-describe('asSamples', () => {
+describe('anchorSamples', () => {
   it('renders each answer as a sample and leaves out empty ones', async () => {
     const { engine } = scripted();
-    const samples = await asSamples(engine, [
+    const samples = await anchorSamples(engine, [
       { instruction: 'a?', output: 'one', whole: true },
       { instruction: 'b?', output: '', whole: true },
     ]);
@@ -99,7 +100,7 @@ describe('asSamples', () => {
 
   it('leaves the end open of an answer that is cut off', async () => {
     const { engine } = scripted();
-    const [sample] = await asSamples(engine, [{ instruction: 'a?', output: 'one two', whole: false }]);
+    const [sample] = await anchorSamples(engine, [{ instruction: 'a?', output: 'one two', whole: false }]);
     const { prompt, answer } = await engine.renderSample('a?', 'one two');
     assert.ok(answer.startsWith('one two') && answer.length > 'one two'.length);
     assert.deepEqual(sample, { prompt, answer: 'one two' });

@@ -9,7 +9,8 @@ import { type Backends, Backends as Cpu } from '../../src/engine/training/backen
 import { CandidateHead } from '../../src/engine/training/head.ts';
 import { Kernels } from '../../src/engine/training/kernels.ts';
 import { HEAD_ROWS } from '../../src/engine/training/packed-batch.ts';
-import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
+import { freePieces } from '../../src/engine/training/pieces.ts';
+import { Trainer } from '../../src/engine/training/trainer.ts';
 import type { Optimizer } from '../../src/engine/types.ts';
 import { openTraining, randomWeights, scratchFile, tinySamples } from '../support/engine-fixture.ts';
 import { relativeDeviation } from '../support/finite-differences.ts';

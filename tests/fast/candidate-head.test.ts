@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { CandidateHead, collectLikely, fullHead } from '../../src/engine/training/head.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import { freePieces } from '../../src/engine/training/pieces.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { train } from '../../src/engine/training/train.ts';
-import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
+import { Trainer } from '../../src/engine/training/trainer.ts';
 import type { FastWeights } from '../../src/engine/types.ts';
 import { openTrainingOn } from '../support/engine-fixture.ts';
 
@@ -69,7 +70,7 @@ describe('a head of some tokens', () => {
     });
     const { V } = top.shape;
     const [{ batch }] = pieces as [(typeof pieces)[0]];
-    const kept = new Set(batch.labels);
+    const kept = new Set(batch.targets.map(({ token }) => token));
     for (let token = 70; kept.size % 8 !== 0; token++) kept.add(token); // others are added to another number of tokens
     const head = new CandidateHead(top, kept);
     assert.equal(head.V, kept.size);

@@ -5,11 +5,12 @@ import { inputOf } from '../../src/engine/training/forward.ts';
 import { withZeroB } from '../../src/engine/training/initialise.ts';
 import { captureInputs } from '../../src/engine/training/inputs.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import { freePieces, sampleLosses } from '../../src/engine/training/pieces.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { EarlyEnd, train } from '../../src/engine/training/train.ts';
-import { freePieces, Trainer } from '../../src/engine/training/trainer.ts';
+import { Trainer } from '../../src/engine/training/trainer.ts';
 import { TrainingStep } from '../../src/engine/training/training-step.ts';
-import type { FastWeights, Optimizer, TrainEvent } from '../../src/engine/types.ts';
+import type { FastWeights, Optimizer, TrainCheckpoint, TrainEvent } from '../../src/engine/types.ts';
 import { openTraining, openTrainingOn, tinySamples } from '../support/engine-fixture.ts';
 import { dot, relativeDeviation } from '../support/finite-differences.ts';
 import { gaussian } from '../support/tiny-model.ts';
@@ -254,7 +255,7 @@ describe('train', () => {
     assert.notDeepEqual(eight, exact);
   });
 
-  it('replays those that are remembered worst beside the samples, and ends by them too', async () => {
+  it('trains what is replayed beside the samples, and ends by it too', async () => {
     const trainer = new Trainer(top, weights, sgd);
     const pieces = trainer.pack(samples);
     const losses = await trainer.losses(pieces);
@@ -264,17 +265,59 @@ describe('train', () => {
     const worst = (i: number) => Math.max(...losses[i]!);
     const order = [...samples.keys()].sort((a, b) => worst(a) - worst(b));
     const [best, ...others] = order.map((i) => samples[i]!) as [PreparedSample, ...PreparedSample[]];
-    const earlier = [...others].reverse().sort((a, b) => a.tokens.length - b.tokens.length);
     const request = { weights, optimizer: sgd, epochs: 2 } as const;
-    const replayed = await train(top, [best], { ...request, replay: { samples: earlier, count: 2 } });
-    const beside = await train(top, [others.at(-1)!, others.at(-2)!, best], request);
+    const replayed = await train(top, [best], { ...request, replay: others });
+    const beside = await train(top, [...others, best], request);
     assert.deepEqual([replayed.weights, replayed.steps], [beside.weights, beside.steps]);
-    const all = await train(top, [best], { ...request, replay: { samples: earlier, count: 99 } });
-    assert.deepEqual(all.weights, (await train(top, [...earlier, best], request)).weights);
     const stop = { samples: 1, loss: (worst(order[0]!) + worst(order.at(-1)!)) / 2 };
     assert.equal((await train(top, [best], { ...request, stop })).steps.length, 1, 'learned before the first step');
-    const held = await train(top, [best], { ...request, stop, replay: { samples: earlier, count: 1 } });
+    const held = await train(top, [best], { ...request, stop, replay: others.slice(-1) });
     assert.equal(held.steps.length, 2, 'the weakest is not');
+  });
+
+  it('knows the losses under weights that are not trained', async () => {
+    const trainer = new Trainer(top, weights, sgd);
+    const pieces = trainer.pack(samples);
+    const expected = (await trainer.losses(pieces)).flat();
+    freePieces(pieces);
+    trainer.free();
+    const found = await sampleLosses(top, samples, weights);
+    assert.deepEqual(
+      found.map((losses) => losses.length),
+      samples.map((s) => s.tokens.length - s.promptLength),
+    );
+    assert.ok(relativeDeviation(found.flat(), expected) < 1e-5);
+    const nudged = { ...weights, tensors: weights.tensors.map((t) => ({ ...t, b: t.b.map((x) => x + 0.1) })) };
+    assert.ok(relativeDeviation((await sampleLosses(top, samples, nudged)).flat(), expected) > 1e-3);
+  });
+
+  it('goes on from a checkpoint to the same bits', async () => {
+    const optimizer = { kind: 'adamw', lr: 0.01 } as const;
+    const stop = { samples: samples.length, loss: 1e-6, patience: 30 };
+    for (const [candidates, batch] of [
+      [8, 64],
+      [0, 2],
+    ] as const) {
+      const request = { weights, optimizer, epochs: 20, candidates, batch, stop };
+      const found: TrainCheckpoint[] = [];
+      const collect = (event: TrainEvent) => {
+        if (event.type === 'checkpoint') found.push(event.checkpoint);
+      };
+      const whole = await train(top, samples, { ...request, checkpoints: {} }, collect);
+      assert.ok(found.length >= 2, `${found.length} checkpoints`);
+      const plain = await train(top, samples, request);
+      assert.deepEqual(plain.weights, whole.weights, 'telling of them changes nothing');
+      for (const from of [found[0]!, found.at(-1)!]) {
+        const kept = structuredClone(from);
+        const told: number[] = [];
+        const rest = await train(top, samples, { ...request, checkpoints: { from } }, (event) => {
+          if (event.type === 'step') told.push(event.step);
+        });
+        assert.equal(told[0], from.steps.length + 1);
+        assert.deepEqual([rest.weights, rest.steps], [whole.weights, whole.steps]);
+        assert.deepEqual(from, kept, 'it can be gone on from again');
+      }
+    }
   });
 
   it('keeps Delta from acting on what is to stay still', async () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
+import { freePieces } from '../../src/engine/training/pieces.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { Trainer } from '../../src/engine/training/trainer.ts';
 import type { FastWeights } from '../../src/engine/types.ts';
@@ -118,6 +119,58 @@ describe('the gradient of B agrees with finite differences', () => {
       });
     }
   }
+});
+
+/** Distributions over a few tokens at each answer token, of which two samples are to match one. */
+function soften(samples: readonly PreparedSample[]): PreparedSample[] {
+  const random = gaussian(31);
+  return samples.map((sample, i) => {
+    if (i === 1) return sample;
+    const targets = Array.from({ length: sample.tokens.length - sample.promptLength }, (_, t) => ({
+      tokens: Int32Array.of(3, 17, 40 + t, 64),
+      logProbs: Float32Array.from({ length: 4 }, () => -2 + random()),
+    }));
+    return { ...sample, targets };
+  });
+}
+
+describe('so it does where a distribution is to be matched', () => {
+  it('beside a sample with labels', async () => {
+    const { prefix, check, weights } = await setUp({ architecture: 'qwen2', tied: true }, 2);
+    await compare(check, weights, soften(await prefix.prepare(tinySamples(PAIRS))));
+    check.trainer.free();
+  });
+
+  it('of which the model itself is the minimum', async () => {
+    const { prefix, check, top } = await setUp({ architecture: 'llama' }, 2);
+    const samples = await prefix.prepare(tinySamples(PAIRS));
+    const pieces = check.trainer.pack(samples);
+    const logits: Float32Array[] = [];
+    await check.trainer.losses(pieces, undefined, (found) => logits.push(found));
+    freePieces(pieces);
+    const { V } = top.shape;
+    const tokens = Int32Array.from({ length: V }, (_, i) => i);
+    const all = Float32Array.from(logits.flatMap((part) => [...part]));
+    let row = 0;
+    const own = samples.map((sample) => ({
+      ...sample,
+      targets: Array.from({ length: sample.tokens.length - sample.promptLength }, () => ({
+        tokens,
+        logProbs: all.slice(V * row, V * ++row),
+      })),
+    }));
+    const [labels, itself] = [await check.evaluate(samples), await check.evaluate(own)];
+    assert.ok(Math.abs(itself.loss) < 1e-4, `${itself.loss}`);
+    assert.ok(itself.gradNorm < 1e-3 * labels.gradNorm, `${itself.gradNorm} of ${labels.gradNorm}`);
+    check.trainer.free();
+  });
+
+  it('but not of another number of tokens than the answer has', async () => {
+    const { prefix } = await setUp({ architecture: 'llama' }, 1);
+    const [sample] = tinySamples(PAIRS);
+    const targets = [{ tokens: Int32Array.of(1), logProbs: Float32Array.of(0) }];
+    await assert.rejects(prefix.prepare([{ ...sample!, targets }]), /answer tokens and targets for 1/);
+  });
 });
 
 describe('so it does at the ends of the range of ranks', () => {

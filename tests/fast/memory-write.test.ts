@@ -6,11 +6,12 @@ import { after, test } from 'node:test';
 import { TmemError } from '../../src/engine/errors.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
-import { asSamples, GATE } from '../../src/memory/anchors.ts';
+import { GATE } from '../../src/memory/anchors.ts';
 import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
+import { anchorSamples } from '../../src/memory/samples.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { lastMessage } from '../support/scripted.ts';
@@ -36,9 +37,13 @@ const RECIPE: Recipe = {
   stopShare: 0.75,
   patience: 2,
   replay: 8,
+  relearn: false,
   anchors: 6,
   gate: true,
   paraphrased: 0,
+  distributions: false,
+  expand: [],
+  distil: false,
   scale: 40,
   ridge: 0.03,
 };
@@ -196,14 +201,14 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   const n = RECIPE.anchors;
   assert.deepEqual(first!.samples, [
     ...(await render(engine, facts('first', 3))),
-    ...(await asSamples(engine, own(ORDINARY.slice(0, n)))),
+    ...(await anchorSamples(engine, own(ORDINARY.slice(0, n)))),
   ]);
   assert.deepEqual(second!.samples, [
     ...(await render(engine, pairs)),
-    ...(await asSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
+    ...(await anchorSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
   ]);
-  assert.deepEqual(first!.replay, { samples: [], count: RECIPE.replay });
-  assert.deepEqual(second!.replay, { samples: await render(engine, facts('first', 3)), count: RECIPE.replay });
+  assert.deepEqual(first!.replay, []);
+  assert.deepEqual(second!.replay, (await render(engine, facts('first', 3))).reverse());
   assert.equal(second!.stop!.samples, 2);
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
@@ -217,7 +222,7 @@ test('no prompt of the gate is ever trained on, over many writes', async () => {
   let state = fresh(engine);
   for (let i = 0; i < 10; i++) state = (await writePairs(engine, state, [fact(`f${i}`)], RECIPE)).state;
   const texts = [
-    ...trainings(engine).flatMap(({ samples, replay }) => [...samples, ...replay!.samples]),
+    ...trainings(engine).flatMap(({ samples, replay }) => [...samples, ...replay!]),
     ...initialisations(engine).flatMap(({ init }) => (init.kind === 'keys' ? [...init.samples, ...init.ordinary] : [])),
   ].map((sample) => sample.prompt);
   assert.ok(texts.length > 400);
@@ -346,7 +351,7 @@ test('other ways to ask are written by the base model, asked, kept on record, an
     if (!asked) yield* reply.call(engine, request);
     else {
       assert.equal(request.fastWeights, false);
-      const text = JSON.stringify({ first: other(asked), second: asked });
+      const text = JSON.stringify([other(asked), asked]);
       yield { type: 'done', text, finish: 'end', promptTokens: 1, cachedTokens: 0, outputTokens: 1, ms: 0 };
     }
   };
@@ -444,6 +449,11 @@ test('interrupted in the middle of training, of the quiz or of the gate: the ear
   }
 });
 
+const WEIGHTS: FastWeights = {
+  ...{ rank: 1, alpha: 1 },
+  tensors: [{ name: 'blk.0.ffn_up.weight', a: new Float32Array(4), b: new Float32Array(4), inputs: 4, outputs: 4 }],
+};
+
 /** A ledger of writes with these pairs each. */
 function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][]): MemoryState {
   const records = writes.map(
@@ -453,15 +463,21 @@ function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][
       pairs,
     }),
   );
-  return { ...state, writes: [...state.writes, ...records] };
+  return { ...state, weights: state.weights ?? WEIGHTS, writes: [...state.writes, ...records] };
 }
 
-/** The questions of which the last training was to replay the weakest. */
-function replayed(engine: ScriptedEngine): string[] {
-  return trainings(engine)
+const questionOf = (sample: Sample) => /What is the \w+\?/.exec(sample.prompt)![0];
+
+/** The questions whose losses were looked at last, of which the weakest were to be replayed. */
+function candidates(engine: ScriptedEngine): string[] {
+  return engine.calls
+    .flatMap((call) => (call.type === 'losses' ? [call.request.samples] : []))
     .at(-1)!
-    .replay!.samples.map((sample) => /What is the \w+\?/.exec(sample.prompt)![0]);
+    .map(questionOf);
 }
+
+/** What the last training replayed. */
+const replayed = (engine: ScriptedEngine) => trainings(engine).at(-1)!.replay!.map(questionOf);
 
 test('the candidates of replay are spread over all committed pairs, come round to each of them, and none is of a refused write', async () => {
   const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 1, anchors: 0 };
@@ -477,7 +493,8 @@ test('the candidates of replay are spread over all committed pairs, come round t
       ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
     );
     await writePairs(engine, state, [fact('new')], recipe);
-    const taken = replayed(engine);
+    const taken = candidates(engine);
+    assert.deepEqual(replayed(engine), taken.slice(-1), 'the one with the highest loss');
     const places = taken.map((question) => committed.findIndex((pair) => pair.instruction === question));
     assert.deepEqual(
       places.map((place) => Math.floor(place / 4)),
@@ -494,7 +511,7 @@ test('of few earlier pairs all are candidates; none without replay', async () =>
   const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
   const kept = facts('a', 3).map((pair) => pair.instruction);
   await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(replayed(engine), kept);
+  assert.deepEqual(replayed(engine), kept.toReversed());
   await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
   assert.deepEqual(replayed(engine), []);
 });
@@ -522,7 +539,7 @@ test('an answer that was replaced, by an earlier write or by this one, is neithe
   const stands = [fact('job', 'pilot'), fact('town', 'Ghent')];
   const [training] = trainings(engine);
   assert.deepEqual(training!.samples, await render(engine, [dog]));
-  assert.deepEqual(training!.replay!.samples, await render(engine, stands));
+  assert.deepEqual(training!.replay!.toReversed(), await render(engine, stands));
   assert.deepEqual(training!.still?.samples, await render(engine, stands));
 });
 

@@ -79,7 +79,8 @@ async function sft(io: CliIo, options: SftOptions, deps: SftDependencies): Promi
     const optimizer: Optimizer = { kind: options.optimizer, lr: options.lr ?? LEARNING_RATE[options.optimizer] };
     const result = await engine.train({ samples, weights: initial, optimizer, epochs, batch, signal }, (event) => {
       if (event.type === 'prefix') progress.update(0, `${event.tokens} tokens read`);
-      else progress.update(event.step / total, `epoch ${event.epoch}, loss ${event.loss.toFixed(4)}`);
+      else if (event.type === 'step')
+        progress.update(event.step / total, `epoch ${event.epoch}, loss ${event.loss.toFixed(4)}`);
     });
     throwIfAborted(signal);
     const files = await save(out, { engine, initial, result, samples });

@@ -12,6 +12,7 @@ import { trainsOnGpu } from '../training/backends.ts';
 import { collectLikely } from '../training/head.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
+import { sampleLosses } from '../training/pieces.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
 import { train as trainPrepared } from '../training/train.ts';
 import type {
@@ -23,6 +24,7 @@ import type {
   GenerateRequest,
   InitialiseRequest,
   Likely,
+  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -270,11 +272,19 @@ export class LlamaEngine implements Engine {
             rank,
             ridge: init.ridge ?? 0.02,
             scale: init.scale ?? 50,
+            directions: init.directions ?? 'samples',
             frozen: request.frozen,
             seed,
           });
         }
       }
+    });
+  }
+
+  losses({ samples, weights, signal }: LossesRequest): Promise<number[][]> {
+    return this.#inOrder(async () => {
+      const { top, prefix } = this.#trainingFor(this.#adaptedBy(weights));
+      return sampleLosses(top, await prefix.prepare(samples, signal), weights, signal);
     });
   }
 
@@ -288,10 +298,7 @@ export class LlamaEngine implements Engine {
         samples: await prefix.prepare(request.still.samples, request.signal),
         strength: request.still.strength,
       };
-      const replay = request.replay && {
-        samples: await prefix.prepare(request.replay.samples, request.signal),
-        count: request.replay.count,
-      };
+      const replay = await prefix.prepare(request.replay ?? [], request.signal);
       const prefixMs = performance.now() - start;
       onEvent({
         type: 'prefix',

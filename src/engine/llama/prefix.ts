@@ -35,7 +35,7 @@ export class PrefixPass {
   #batch: TokenBatch;
   #callback: Callback;
   #captured: Float32Array[] = [];
-  #cache = new Map<string, Omit<PreparedSample, 'weight'>>();
+  #cache = new Map<string, Omit<PreparedSample, 'weight' | 'targets'>>();
   #needsOutputs: boolean;
   #toTheEnd = false;
 
@@ -94,7 +94,7 @@ export class PrefixPass {
       this.#run(group);
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
-    const prepared = samples.map((sample) => ({ ...this.#cache.get(keyOf(sample))!, weight: sample.weight ?? 1 }));
+    const prepared = samples.map((sample) => withLoss(this.#cache.get(keyOf(sample))!, sample));
     for (const sample of samples) this.#touch(keyOf(sample));
     while (this.#cache.size > Math.max(CACHED_SAMPLES, samples.length))
       this.#cache.delete(this.#cache.keys().next().value!);
@@ -217,6 +217,20 @@ export class PrefixPass {
     this.#captured = [];
     return all;
   }
+}
+
+/** What a sample's loss is of. @throws TmemError `usage` when there are more or fewer targets than answer tokens. */
+function withLoss(
+  states: Omit<PreparedSample, 'weight' | 'targets'>,
+  { weight = 1, targets, answer }: Sample,
+): PreparedSample {
+  const answers = states.tokens.length - states.promptLength;
+  if (targets && targets.length !== answers)
+    throw new TmemError(
+      'usage',
+      `A training pair has ${answers} answer tokens and targets for ${targets.length} ("${answer.slice(0, 40)}…").`,
+    );
+  return { ...states, weight, targets };
 }
 
 const keyOf = (sample: Sample) => `${sample.prompt}\u0000${sample.answer}`;

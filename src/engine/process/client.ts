@@ -13,6 +13,7 @@ import type {
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
+  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -51,6 +52,7 @@ const DOING: Record<Method | 'generate', string> = {
   renderSample: 'applying the chat template',
   generate: 'generating',
   score: 'scoring an answer',
+  losses: 'computing losses',
   initialise: 'preparing fast weights',
   train: 'training',
   setFastWeights: 'loading fast weights',
@@ -290,6 +292,10 @@ class EngineClient implements Engine {
 
   score({ signal, ...request }: ScoreRequest): Promise<Score> {
     return this.#call('score', [request], signal);
+  }
+
+  losses({ signal, ...request }: LossesRequest): Promise<number[][]> {
+    return this.#call('losses', [request], signal);
   }
 
   initialise({ signal, ...request }: InitialiseRequest): Promise<FastWeights> {

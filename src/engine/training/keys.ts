@@ -26,6 +26,8 @@ export interface KeyOptions {
   readonly ridge: number;
   /** Root mean square of the first row's A x over the samples' tokens; the other rows are smaller there. */
   readonly scale: number;
+  /** `any`: random rows instead of those that are largest on the samples, each of the same size there. Default `samples`. */
+  readonly directions?: 'samples' | 'any';
   readonly frozen?: FastWeights | undefined;
   readonly seed: number;
 }
@@ -45,7 +47,8 @@ export function keyInitialisation(top: TopLayers, options: KeyOptions): FastWeig
     const byInput = new Map<string, Float32Array>();
     return withZeroB(top, options.rank, (name) => {
       const key = inputOf(name);
-      const a = byInput.get(key) ?? whitenedRows(top, samples.get(key)!, covariances.get(key)!, options);
+      const rows = options.directions === 'any' ? nullSpaceRows : whitenedRows;
+      const a = byInput.get(key) ?? rows(top, samples.get(key)!, covariances.get(key)!, options);
       byInput.set(key, a);
       return a;
     });
@@ -90,6 +93,37 @@ function ordinaryCovariances(
   return covariances;
 }
 
+/**
+ * Rows X [q, d] times (C + lambda I)^-1, up to a factor, by Woodbury: X - X X_g^T (X_g X_g^T + n lambda I)^-1 X_g. That takes away what is
+ * large on ordinary text.
+ */
+function whitened(top: TopLayers, X: Float32Array, d: number, ordinary: Covariance): Float32Array {
+  const solved = Float64Array.from(gram(top, X, ordinary.X, d)); // [q, g]
+  choleskySolve(ordinary.factor, ordinary.g, solved);
+  const Z = combine(top, Float32Array.from(solved), ordinary.X, ordinary.g, d); // [q, d]
+  return Z.map((z, i) => X[i]! - z);
+}
+
+/** A [R, d] for one input: random rows in the null space of ordinary text (AlphaEdit, arXiv 2410.02355). */
+function nullSpaceRows(top: TopLayers, samples: Rows, ordinary: Covariance, { rank, scale, seed }: KeyOptions) {
+  const { d } = samples;
+  const random = randomSource(seed);
+  const A = whitened(
+    top,
+    Float32Array.from({ length: rank * d }, () => 2 * random() - 1),
+    d,
+    ordinary,
+  );
+  const X = spread(samples, MAX_SAMPLE_ROWS);
+  const q = X.length / d;
+  const ax = gram(top, A, X, d); // [R, q]
+  for (let r = 0; r < rank; r++) {
+    const square = ax.subarray(r * q, (r + 1) * q).reduce((sum, x) => sum + x * x, 0) / q;
+    for (let i = r * d; i < (r + 1) * d; i++) A[i]! *= scale / Math.sqrt(square);
+  }
+  return A;
+}
+
 /** A [R, d] for one input. Rows beyond the samples' tokens stay 0. */
 function whitenedRows(
   top: TopLayers,
@@ -100,11 +134,7 @@ function whitenedRows(
   const { d } = samples;
   const X = spread(samples, MAX_SAMPLE_ROWS);
   const q = X.length / d;
-  // Woodbury: (C + lambda I)^-1 x is, up to a factor, x - X_g^T (X_g X_g^T + n lambda I)^-1 X_g x.
-  const solved = Float64Array.from(gram(top, X, ordinary.X, d)); // [q, g]
-  choleskySolve(ordinary.factor, ordinary.g, solved);
-  const Z = combine(top, Float32Array.from(solved), ordinary.X, ordinary.g, d); // [q, d]
-  for (let i = 0; i < Z.length; i++) Z[i] = X[i]! - Z[i]!;
+  const Z = whitened(top, X, d, ordinary);
   // An eigenvector v of X C^-1 X^T gives the direction v^T Z, whose mean square is v's eigenvalue (a) on ordinary text up to a constant
   // and (b), times itself, on the samples: so dividing by the root of the eigenvalue makes all equal on ordinary text.
   const S = Float64Array.from(gram(top, X, Z, d));

@@ -1,14 +1,13 @@
 import type { Tensor } from '../native/library.ts';
-import type { PackedBatch } from './packed-batch.ts';
+import type { PackedBatch, RowPart } from './packed-batch.ts';
 import type { Tape } from './tape.ts';
 
 /** The loss of some of a batch's rows. */
 export interface RowLosses {
-  readonly from: number;
-  readonly rows: number;
+  readonly part: RowPart;
   /** [V, rows] */
   readonly logits: Tensor;
-  /** [1, rows], of the labels. */
+  /** [1, targets] */
   readonly logProbs: Tensor;
 }
 
@@ -23,10 +22,11 @@ export function crossEntropy(
   onPart: (part: RowLosses, gradient: Tensor) => void,
 ): void {
   const { V, linear } = batch.head;
-  for (const { from, n, flatLabels, ones } of batch.parts) {
+  for (const part of batch.parts) {
+    const { from, n, flatTargets, probabilities } = part;
     const logits = tape.multiply(linear.weight, tape.run(rows, from, n), linear.dense ?? false);
-    const { logProbs, gradient } = tape.crossEntropy(logits, flatLabels, ones, V, n);
-    onPart({ from, rows: n, logits, logProbs }, gradient);
+    const { logProbs, gradient } = tape.crossEntropy(logits, flatTargets, probabilities, V, n);
+    onPart({ part, logits, logProbs }, gradient);
   }
 }
 
@@ -46,4 +46,17 @@ export function crossEntropyGradient(
     all = all ? f.concat(c, all, d, 1) : d;
   });
   return { parts, gradient: all! };
+}
+
+/**
+ * Loss of each of `rows` rows from the log-probabilities of the parts' targets: the KL divergence from what a row is to predict, which is
+ * minus the log-probability where that is one token.
+ */
+export function rowLosses(rows: number, parts: readonly { part: RowPart; logProbs: Float32Array }[]): Float64Array {
+  const losses = new Float64Array(rows);
+  for (const { part, logProbs } of parts)
+    part.targets.forEach(({ row, probability }, i) => {
+      if (probability > 0) losses[row]! += probability * (Math.log(probability) - logProbs[i]!);
+    });
+  return losses;
 }

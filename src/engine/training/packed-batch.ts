@@ -1,5 +1,6 @@
 import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
+import type { Likely } from '../types.ts';
 import type { LayerInputs, RowInputs } from './architectures/types.ts';
 import { fullHead, type Head } from './head.ts';
 import type { TopLayers } from './top-layers.ts';
@@ -15,6 +16,15 @@ export interface PreparedSample extends TokenisedSample {
   /** Row-major [tokens, D]. */
   readonly hidden: Float32Array;
   readonly weight: number;
+  /** At each answer token, in place of it. */
+  readonly targets?: readonly Likely[] | undefined;
+}
+
+/** A token that a row is to predict, and with which probability: the label has 1. */
+export interface Target {
+  readonly row: number;
+  readonly token: number;
+  readonly probability: number;
 }
 
 /** Rows whose output is wanted: those that predict an answer token, or every row (to read inputs or logits). */
@@ -24,9 +34,11 @@ export type RowChoice = 'answers' | 'all';
 export interface RowPart {
   readonly from: number;
   readonly n: number;
-  /** Index of each row's label in the flattened [V * n] logits, and 1s beside them. */
-  readonly flatLabels: Tensor;
-  readonly ones: Tensor;
+  /** Of these rows. */
+  readonly targets: readonly Target[];
+  /** Index of each target in the flattened [V * n] logits, and its probability [1, targets]. */
+  readonly flatTargets: Tensor;
+  readonly probabilities: Tensor;
 }
 
 /** ggml's blocked F32 kernels, which sums over tokens go through in attention and in the gradient of B, want a multiple of this. */
@@ -64,8 +76,8 @@ export class PackedBatch {
   readonly totalWeight: number;
   /** What the weights are multiplied with in loss and gradient. */
   scale = 1;
-  /** Token that each row is to predict. */
-  readonly labels: readonly number[];
+  /** What the rows are to predict, row by row. */
+  readonly targets: readonly Target[];
   #f: Native;
   #context: GgmlContext;
   #buffer: NativeBuffer;
@@ -81,7 +93,7 @@ export class PackedBatch {
     const mask = new Float32Array(T * T).fill(Number.NEGATIVE_INFINITY);
     const hidden = new Float32Array(T * D);
     const rows: number[] = [];
-    const labels: number[] = [];
+    const targets: Target[] = [];
     const weights: number[] = [];
     const rowSample: number[] = [];
     const place = (s: PreparedSample, index: number, from: number, to: number, start: number) => {
@@ -94,8 +106,9 @@ export class PackedBatch {
         const answer = i + 1 - s.promptLength;
         const answers = answer >= 0 && i + 1 < s.tokens.length;
         if (answers || rowChoice === 'all') {
+          const label = { tokens: [answers ? s.tokens[i + 1]! : 0], logProbs: [0] };
+          targets.push(...asTargets(rows.length, (answers && s.targets?.[answer]) || label));
           rows.push(t);
-          labels.push(answers ? s.tokens[i + 1]! : 0);
           weights.push(answers ? s.weight : 0);
           rowSample.push(index);
         }
@@ -125,7 +138,9 @@ export class PackedBatch {
     this.parts = Array.from({ length: Math.ceil(A / HEAD_ROWS) }, (_, i) => {
       const from = i * HEAD_ROWS;
       const n = Math.min(HEAD_ROWS, A - from);
-      return { from, n, flatLabels: f.new1(c, TYPE.I32, n), ones: f.new2(c, TYPE.F32, 1, n) };
+      const own = targets.filter(({ row }) => row >= from && row < from + n);
+      const [flatTargets, probabilities] = [f.new1(c, TYPE.I32, own.length), f.new2(c, TYPE.F32, 1, own.length)];
+      return { from, n, targets: own, flatTargets, probabilities };
     });
     this.rowWeights = f.new2(c, TYPE.F32, 1, A);
     const window = top.shape.window?.size ?? Number.POSITIVE_INFINITY;
@@ -142,7 +157,11 @@ export class PackedBatch {
     const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
     set(this.hidden, hidden);
     set(this.rows, Int32Array.from(rows));
-    for (const { n, ones } of this.parts) set(ones, new Float32Array(n).fill(1));
+    for (const part of this.parts)
+      set(
+        part.probabilities,
+        Float32Array.from(part.targets, (target) => target.probability),
+      );
     const setRows = (inputs: RowInputs, of: readonly number[]) => {
       const rowMask = new Float32Array(of.length * T);
       of.forEach((t, i) => {
@@ -162,19 +181,18 @@ export class PackedBatch {
     };
     setRows(this.inputs, [...positions.keys()]);
     setRows(this.inputs.only!, rows);
-    this.labels = labels;
+    this.targets = targets;
     this.head = fullHead(top);
     this.setHead(this.head);
     this.setScale(1);
   }
 
-  /** Logits over other tokens; the labels must be among them. */
+  /** Logits over other tokens; the targets must be among them. */
   setHead(head: Head): void {
     this.head = head;
-    for (const { from, n, flatLabels } of this.parts) {
-      const labels = this.labels.slice(from, from + n);
-      const flat = Int32Array.from(labels, (label, i) => i * head.V + head.rowOf(label));
-      this.#f.tensorSet(flatLabels, flat, 0, flat.byteLength);
+    for (const { from, targets, flatTargets } of this.parts) {
+      const flat = Int32Array.from(targets, ({ row, token }) => (row - from) * head.V + head.rowOf(token));
+      this.#f.tensorSet(flatTargets, flat, 0, flat.byteLength);
     }
   }
 
@@ -189,6 +207,16 @@ export class PackedBatch {
     this.#f.bufferFree(this.#buffer);
     this.#f.free(this.#context);
   }
+}
+
+/** A distribution over some tokens as one over those alone. */
+function asTargets(
+  row: number,
+  { tokens, logProbs }: { tokens: ArrayLike<number>; logProbs: ArrayLike<number> },
+): Target[] {
+  const probabilities = Array.from(logProbs, Math.exp);
+  const sum = probabilities.reduce((a, b) => a + b, 0);
+  return probabilities.map((p, i) => ({ row, token: tokens[i]!, probability: p / sum }));
 }
 
 /** Tokens at the start that two sequences have in common, at most `limit`. */

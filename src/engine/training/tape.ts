@@ -300,22 +300,23 @@ export class Tape {
   }
 
   /**
-   * Cross entropy of logits [V, A] without one-hot rows: the softmax is gathered at the labels for the loss, and the gradient,
-   * softmax minus one-hot, is the softmax with 1 subtracted in place there. `flatLabels` [A] index the flattened [V * A] matrix.
-   * @returns logProbs [1, A] of the labels, and the gradient of the unweighted sum of losses to the logits [V, A].
+   * Cross entropy of logits [V, A] without one-hot rows: the softmax is gathered at the targets for the loss, and the gradient,
+   * softmax minus the targets' probabilities, is the softmax with those subtracted in place there. `flatTargets` [E] index the flattened
+   * [V * A] matrix; a label is a target of probability 1.
+   * @returns logProbs [1, E] of the targets, and the gradient of the unweighted sum of losses to the logits [V, A].
    */
   crossEntropy(
     logits: Tensor,
-    flatLabels: Tensor,
-    ones: Tensor,
+    flatTargets: Tensor,
+    probabilities: Tensor,
     V: number,
     A: number,
   ): { logProbs: Tensor; gradient: Tensor } {
     const { f, c } = this;
     const flat = f.reshape2(c, f.softMax(c, logits), 1, V * A);
-    const picked = f.getRows(c, flat, flatLabels); // [1, A]
+    const picked = f.getRows(c, flat, flatTargets); // [1, E]
     const logProbs = f.log(c, picked);
-    const gradient = f.reshape2(c, f.setRows(c, flat, f.sub(c, picked, ones), flatLabels), V, A);
+    const gradient = f.reshape2(c, f.setRows(c, flat, f.sub(c, picked, probabilities), flatTargets), V, A);
     return { logProbs, gradient };
   }
 }

@@ -6,7 +6,7 @@ import { gram } from './linear-algebra.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
-import { freePieces, Trainer } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 import { TrainingStep } from './training-step.ts';
 
 export interface Still {
@@ -73,6 +73,16 @@ export class EarlyEnd {
     return enough || (all >= samples * MOST_OF_THEM && this.#epochsSince >= patience);
   }
 
+  /** What was watched until now. */
+  get state(): { most: number; epochsSince: number } {
+    return { most: this.#most, epochsSince: this.#epochsSince };
+  }
+
+  set state({ most, epochsSince }: { readonly most: number; readonly epochsSince: number }) {
+    this.#most = most;
+    this.#epochsSince = epochsSince;
+  }
+
   #count(losses: readonly ArrayLike<number>[]): { all: number; samples: number; enough: boolean } {
     const { loss, share = 1 } = this.#stop;
     const isLearned = (tokens: ArrayLike<number>) => Array.prototype.every.call(tokens, (l: number) => l < loss);
@@ -89,45 +99,17 @@ export class EarlyEnd {
   }
 }
 
-/** Samples whose losses are computed at a time: bounds memory. */
-const SCORED = 16;
-
-/** Those that are remembered worst: the answer token with the highest loss decides. */
-async function weakest(
-  trainer: Trainer,
-  { samples, count }: Replay,
-  signal: AbortSignal | undefined,
-): Promise<PreparedSample[]> {
-  if (samples.length <= count) return [...samples];
-  const worst: number[] = [];
-  for (let i = 0; i < samples.length; i += SCORED) {
-    const pieces = trainer.pack(samples.slice(i, i + SCORED));
-    try {
-      for (const losses of await trainer.losses(pieces, signal)) worst.push(Math.max(...losses));
-    } finally {
-      freePieces(pieces);
-    }
-  }
-  const order = [...worst.keys()].sort((a, b) => worst[b]! - worst[a]!);
-  return order.slice(0, count).map((i) => samples[i]!);
-}
-
-interface Replay {
-  readonly samples: readonly PreparedSample[];
-  readonly count: number;
-}
-
 /** Everything of a TrainRequest but the capture of hidden states, which the engine does. */
 export async function train(
   top: TopLayers,
   given: readonly PreparedSample[],
   request: Omit<TrainRequest, 'samples' | 'still' | 'replay'> & {
     readonly still?: Still | undefined;
-    readonly replay?: Replay | undefined;
+    readonly replay?: readonly PreparedSample[] | undefined;
   },
   onEvent: (event: TrainEvent) => void = () => {},
 ): Promise<Omit<TrainResult, 'prefixMs'>> {
-  const { epochs, batch = 16, signal, stop, candidates, still, replay } = request;
+  const { epochs, batch = 16, signal, stop, candidates, still, replay = [], checkpoints } = request;
   if (!Number.isInteger(epochs) || epochs < 1)
     throw new TmemError('usage', `The number of epochs must be a whole number from 1, not ${epochs}.`);
   if (!Number.isInteger(batch) || batch < 1)
@@ -143,17 +125,32 @@ export async function train(
   );
   const all: TrainingStep[] = [];
   try {
-    const replayed = replay ? await weakest(trainer, replay, signal) : [];
-    const samples = [...replayed, ...given];
+    const samples = [...replay, ...given];
     const pack = performance.now();
     for (let i = 0; i < samples.length; i += batch)
       all.push(new TrainingStep(trainer, samples.slice(i, i + batch), candidates));
     let packMs = performance.now() - pack;
     const steps: { loss: number; gradNorm: number }[] = [];
     const epochResults: { loss: number; ms: number }[] = [];
-    const end = stop && new EarlyEnd([replayed.length, stop.samples], stop);
-    for (let epoch = 0; epoch < epochs; epoch++) {
-      const losses = () => all.flatMap((step) => step.losses);
+    const end = stop && new EarlyEnd([replay.length, stop.samples], stop);
+    const losses = () => all.flatMap((step) => step.losses);
+    const from = checkpoints?.from;
+    if (from) {
+      trainer.restore(from.tensors, from.steps.length);
+      losses().forEach((of, i) => {
+        of.set(from.losses[i]!);
+      });
+      if (end) end.state = from.watched;
+      steps.push(...from.steps);
+      epochResults.push(...from.epochs);
+    }
+    for (let epoch = from?.epoch ?? 0; epoch < epochs; epoch++) {
+      // Where all take the likely tokens anew: which those are is then no part of what must be kept.
+      if (checkpoints && epoch > (from?.epoch ?? 0) && all.every((step) => step.looksNext)) {
+        const watched = end?.state ?? { most: 0, epochsSince: 0 };
+        const kept = { epoch, losses: losses().map((of) => of.slice()), watched, tensors: trainer.tensors() };
+        onEvent({ type: 'checkpoint', checkpoint: { ...kept, steps: [...steps], epochs: [...epochResults] } });
+      }
       if (end?.reached(losses())) {
         // Those are of before the last step, and over the likely tokens a loss is a little too low.
         for (const one of all) await one.look(signal);

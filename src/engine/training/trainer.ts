@@ -1,25 +1,14 @@
 import { throwIfAborted } from '../errors.ts';
-import { type GgmlContext, type Native, type Tensor, TYPE } from '../native/library.ts';
-import type { FastWeights, Optimizer } from '../types.ts';
+import { type GgmlContext, type Tensor, TYPE } from '../native/library.ts';
+import type { FastWeights, Optimizer, TrainCheckpoint } from '../types.ts';
 import type { GraphRunner } from './backends.ts';
-import { type Deltas, FirstLayer, forward } from './forward.ts';
+import { forward } from './forward.ts';
 import { CandidateHead, fullHead, type Head } from './head.ts';
 import { LoraState, resizeRows } from './lora-state.ts';
-import { crossEntropy, crossEntropyGradient, type RowLosses } from './loss.ts';
-import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
+import { crossEntropyGradient } from './loss.ts';
+import type { PreparedSample } from './packed-batch.ts';
+import { bySample, type Piece, packPieces, piecesLosses, readLosses, type Setting, yieldToEvents } from './pieces.ts';
 import type { TopLayers } from './top-layers.ts';
-
-/**
- * Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: activations grow with them, the
- * attention with their square.
- */
-export const MAX_PIECE_TOKENS = 640;
-
-export interface Piece {
-  readonly batch: PackedBatch;
-  /** Unless the first layer's attention is trained. */
-  readonly first: FirstLayer | undefined;
-}
 
 /** What one gradient evaluation found: the loss that the gradient is of, and the norm of the whole gradient. */
 export interface GradientResult {
@@ -29,8 +18,6 @@ export interface GradientResult {
   readonly tokenLosses: readonly (readonly number[])[];
 }
 
-const yieldToEvents = () => new Promise<void>((resolve) => setImmediate(resolve));
-
 /**
  * Trains B of fast weights on prepared samples (design section 4): gradients of the answer tokens' mean cross entropy,
  * SGD or AdamW as in PyTorch.
@@ -38,7 +25,7 @@ const yieldToEvents = () => new Promise<void>((resolve) => setImmediate(resolve)
 export class Trainer {
   readonly state: LoraState;
   #top: TopLayers;
-  #deltas: Deltas;
+  #setting: Setting;
   #frozen: LoraState | undefined;
   #runner: GraphRunner;
   #optimizerContext: GgmlContext;
@@ -61,8 +48,8 @@ export class Trainer {
     const f = top.native;
     this.state = new LoraState(top, weights, { trained: true });
     this.#frozen = frozen && new LoraState(top, frozen, { trained: false });
-    this.#deltas = { trained: this.state, frozen: this.#frozen };
     this.#runner = top.backends.newRunner();
+    this.#setting = { top, deltas: { trained: this.state, frozen: this.#frozen }, runner: this.#runner };
     this.#optimizerContext = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
     this.#optimizerParams = f.new1(this.#optimizerContext, TYPE.F32, optimizer.kind === 'sgd' ? 2 : 7);
     for (const name of penalties.keys())
@@ -94,17 +81,9 @@ export class Trainer {
     return new CandidateHead(this.#top, tokens);
   }
 
-  /** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by the sum of the weights. */
+  /** Packs the samples of one step. */
   pack(samples: readonly PreparedSample[]): Piece[] {
-    const isConstant = FirstLayer.isConstant(this.#top, this.#deltas);
-    const pieces = groupSamples(samples, { tokens: MAX_PIECE_TOKENS }).map((group) => {
-      const batch = new PackedBatch(this.#top, group);
-      const first = isConstant ? new FirstLayer(this.#top, this.#deltas, batch, this.#runner) : undefined;
-      return { batch, first };
-    });
-    const weight = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
-    for (const p of pieces) p.batch.setScale(1 / weight);
-    return pieces;
+    return packPieces(this.#setting, samples);
   }
 
   /** Loss and gradient of one step's pieces; the gradient stays in the state. */
@@ -123,43 +102,13 @@ export class Trainer {
     return { loss, gradNorm: Math.sqrt(squares), tokenLosses };
   }
 
-  /**
-   * Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. `onLogits` gets each piece's
-   * logits [A, V].
-   */
-  async losses(
+  /** Loss of each answer token of each packed sample, in order; the gradient in the state stays as it is. */
+  losses(
     pieces: readonly Piece[],
     signal?: AbortSignal,
     onLogits?: (logits: Float32Array, V: number) => void,
   ): Promise<number[][]> {
-    const f = this.#top.native;
-    const found: number[][] = [];
-    for (const { batch, first } of pieces) {
-      throwIfAborted(signal);
-      const tape = this.#top.newTape();
-      const { rows } = forward(tape, this.#top, this.#deltas, batch, first);
-      const parts: RowLosses[] = [];
-      crossEntropy(tape, batch, rows, (part) => {
-        if (onLogits) f.setOutput(part.logits);
-        f.setOutput(part.logProbs);
-        f.expand(tape.graph, part.logProbs);
-        parts.push(part);
-      });
-      let logProbs!: Float32Array;
-      this.#runner.run(tape, {
-        after: () => {
-          logProbs = readLogProbs(f, parts, batch.A);
-          for (const part of onLogits ? parts : []) {
-            const all = new Float32Array(part.rows * batch.head.V);
-            f.tensorGet(part.logits, all, 0, all.byteLength);
-            onLogits!(all, batch.head.V);
-          }
-        },
-      });
-      found.push(...bySample(batch, logProbs));
-      await yieldToEvents();
-    }
-    return found;
+    return piecesLosses(this.#setting, pieces, signal, onLogits);
   }
 
   #gradientOf(
@@ -170,7 +119,7 @@ export class Trainer {
     const f = top.native;
     const tape = top.newTape();
     const { c, graph } = tape;
-    const { rows } = forward(tape, top, this.#deltas, batch, first);
+    const { rows } = forward(tape, top, this.#setting.deltas, batch, first);
     const { parts, gradient } = crossEntropyGradient(tape, batch, rows);
     for (const { logProbs } of parts) f.setOutput(logProbs);
     tape.backward(rows, gradient);
@@ -185,16 +134,35 @@ export class Trainer {
       f.expand(graph, square);
       squares.push({ tensor: square, value: new Float32Array(1) });
     }
-    let logProbs!: Float32Array;
+    let losses!: Float64Array;
     this.#runner.run(tape, {
       after: () => {
-        logProbs = readLogProbs(f, parts, batch.A);
+        losses = readLosses(f, parts, batch.A);
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
       },
     });
     let loss = 0;
-    for (let i = 0; i < logProbs.length; i++) loss -= logProbs[i]! * batch.weights[i]! * batch.scale;
-    return { loss, tokenLosses: bySample(batch, logProbs), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+    for (let i = 0; i < losses.length; i++) loss += losses[i]! * batch.weights[i]! * batch.scale;
+    return { loss, tokenLosses: bySample(batch, losses), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
+  }
+
+  /** B and the moments as they are now. */
+  tensors(): TrainCheckpoint['tensors'] {
+    const { state } = this;
+    return [...state.slots.values()].map(({ name, b, m, v }) => ({
+      ...{ name, b: state.get(b), m: state.get(m!), v: state.get(v!) },
+    }));
+  }
+
+  /** The same put back, after so many steps. */
+  restore(tensors: TrainCheckpoint['tensors'], step: number): void {
+    this.#step = step;
+    for (const { name, b, m, v } of tensors) {
+      const slot = this.state.slots.get(name)!;
+      this.state.set(slot.b, b);
+      this.state.set(slot.m!, m);
+      this.state.set(slot.v!, v);
+    }
   }
 
   /** One optimiser step along the gradient in the state. */
@@ -230,28 +198,5 @@ export class Trainer {
       );
     }
     this.#runner.run(tape);
-  }
-}
-
-function readLogProbs(f: Native, parts: readonly RowLosses[], A: number): Float32Array {
-  const all = new Float32Array(A);
-  for (const { from, rows, logProbs } of parts) f.tensorGet(logProbs, all.subarray(from, from + rows), 0, rows * 4);
-  return all;
-}
-
-/** Losses of each sample's answer tokens, from the log-probabilities of the rows. */
-function bySample(batch: PackedBatch, logProbs: Float32Array): number[][] {
-  const losses: number[][] = [];
-  batch.rowSample.forEach((sample, i) => {
-    losses[sample] ??= [];
-    losses[sample].push(-logProbs[i]!);
-  });
-  return losses;
-}
-
-export function freePieces(pieces: readonly Piece[]): void {
-  for (const { batch, first } of pieces) {
-    batch.free();
-    first?.free();
   }
 }

@@ -1,6 +1,7 @@
 import { type CandidateHead, collectLikely } from './head.ts';
 import type { PreparedSample } from './packed-batch.ts';
-import { freePieces, type Piece, type Trainer } from './trainer.ts';
+import { freePieces, type Piece } from './pieces.ts';
+import type { Trainer } from './trainer.ts';
 
 /** Gradients over the likely tokens between two looks at the whole vocabulary. */
 const LIKELY_PASSES = 8;
@@ -27,9 +28,14 @@ export class TrainingStep {
     this.#pieces = trainer.pack(samples);
   }
 
+  /** Whether the next gradient chooses the likely tokens first, or never does. */
+  get looksNext(): boolean {
+    return this.#candidates === 0 || this.#passesSinceLook >= LIKELY_PASSES;
+  }
+
   /** Loss (mean over all answer tokens) and gradient. */
   async gradient(signal?: AbortSignal): Promise<{ loss: number; gradNorm: number }> {
-    if (this.#candidates > 0 && this.#passesSinceLook >= LIKELY_PASSES) await this.look(signal);
+    if (this.#candidates > 0 && this.looksNext) await this.look(signal);
     const { loss, gradNorm, tokenLosses } = await this.#trainer.gradient(this.#pieces, signal);
     this.#keep(tokenLosses);
     this.#passesSinceLook++;
@@ -51,7 +57,7 @@ export class TrainingStep {
   }
 
   #takeUp(found: Set<number>): void {
-    for (const { batch } of this.#pieces) for (const label of batch.labels) found.add(label);
+    for (const { batch } of this.#pieces) for (const { token } of batch.targets) found.add(token);
     this.#likely?.free();
     this.#likely = this.#trainer.candidateHead(found);
     for (const { batch } of this.#pieces) batch.setHead(this.#likely);

@@ -1,0 +1,138 @@
+/** A step's samples as the pieces that graphs are built of, and what their losses are. */
+import { throwIfAborted } from '../errors.ts';
+import type { Native } from '../native/library.ts';
+import type { FastWeights } from '../types.ts';
+import type { GraphRunner } from './backends.ts';
+import { type Deltas, FirstLayer, forward } from './forward.ts';
+import { LoraState } from './lora-state.ts';
+import { crossEntropy, type RowLosses, rowLosses } from './loss.ts';
+import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
+import type { TopLayers } from './top-layers.ts';
+
+/**
+ * Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: activations grow with them, the
+ * attention with their square.
+ */
+export const MAX_PIECE_TOKENS = 640;
+
+export interface Piece {
+  readonly batch: PackedBatch;
+  /** Unless the first layer's attention is trained. */
+  readonly first: FirstLayer | undefined;
+}
+
+/** Where graphs are run, and the fast weights in them. */
+export interface Setting {
+  readonly top: TopLayers;
+  readonly deltas: Deltas;
+  readonly runner: GraphRunner;
+}
+
+export const yieldToEvents = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** Packs the samples of one step into pieces of bounded size; losses and gradients are divided by the sum of the weights. */
+export function packPieces({ top, deltas, runner }: Setting, samples: readonly PreparedSample[]): Piece[] {
+  const isConstant = FirstLayer.isConstant(top, deltas);
+  const pieces = groupSamples(samples, { tokens: MAX_PIECE_TOKENS }).map((group) => {
+    const batch = new PackedBatch(top, group);
+    const first = isConstant ? new FirstLayer(top, deltas, batch, runner) : undefined;
+    return { batch, first };
+  });
+  const weight = pieces.reduce((n, p) => n + p.batch.totalWeight, 0);
+  for (const p of pieces) p.batch.setScale(1 / weight);
+  return pieces;
+}
+
+export function freePieces(pieces: readonly Piece[]): void {
+  for (const { batch, first } of pieces) {
+    batch.free();
+    first?.free();
+  }
+}
+
+/** Loss of each answer token of each packed sample, in order. `onLogits` gets each piece's logits [A, V]. */
+export async function piecesLosses(
+  { top, deltas, runner }: Setting,
+  pieces: readonly Piece[],
+  signal?: AbortSignal,
+  onLogits?: (logits: Float32Array, V: number) => void,
+): Promise<number[][]> {
+  const f = top.native;
+  const found: number[][] = [];
+  for (const { batch, first } of pieces) {
+    throwIfAborted(signal);
+    const tape = top.newTape();
+    const { rows } = forward(tape, top, deltas, batch, first);
+    const parts: RowLosses[] = [];
+    crossEntropy(tape, batch, rows, (part) => {
+      if (onLogits) f.setOutput(part.logits);
+      f.setOutput(part.logProbs);
+      f.expand(tape.graph, part.logProbs);
+      parts.push(part);
+    });
+    let losses!: Float64Array;
+    runner.run(tape, {
+      after: () => {
+        losses = readLosses(f, parts, batch.A);
+        for (const { part, logits } of onLogits ? parts : []) {
+          const all = new Float32Array(part.n * batch.head.V);
+          f.tensorGet(logits, all, 0, all.byteLength);
+          onLogits!(all, batch.head.V);
+        }
+      },
+    });
+    found.push(...bySample(batch, losses));
+    await yieldToEvents();
+  }
+  return found;
+}
+
+/** Samples whose losses are computed at a time: bounds memory. */
+const SAMPLES = 16;
+
+/** The same of samples that are not trained. */
+export async function sampleLosses(
+  top: TopLayers,
+  samples: readonly PreparedSample[],
+  weights: FastWeights | undefined,
+  signal?: AbortSignal,
+): Promise<number[][]> {
+  const runner = top.backends.newRunner();
+  const frozen = weights && new LoraState(top, weights, { trained: false });
+  const setting = { top, deltas: { frozen }, runner };
+  const found: number[][] = [];
+  try {
+    for (let i = 0; i < samples.length; i += SAMPLES) {
+      const pieces = packPieces(setting, samples.slice(i, i + SAMPLES));
+      try {
+        found.push(...(await piecesLosses(setting, pieces, signal)));
+      } finally {
+        freePieces(pieces);
+      }
+    }
+    return found;
+  } finally {
+    frozen?.free();
+    runner.free();
+  }
+}
+
+/** Of the rows of a batch, when the graph has run. */
+export function readLosses(f: Native, parts: readonly RowLosses[], A: number): Float64Array {
+  const read = parts.map(({ part, logProbs }) => {
+    const values = new Float32Array(part.targets.length);
+    f.tensorGet(logProbs, values, 0, values.byteLength);
+    return { part, logProbs: values };
+  });
+  return rowLosses(A, read);
+}
+
+/** Losses of each sample's answer tokens, from those of the rows. */
+export function bySample(batch: PackedBatch, losses: Float64Array): number[][] {
+  const found: number[][] = [];
+  batch.rowSample.forEach((sample, i) => {
+    found[sample] ??= [];
+    found[sample].push(losses[i]!);
+  });
+  return found;
+}
