@@ -5,7 +5,7 @@
 import { complete, type Engine } from '../engine/types.ts';
 import { paraphrase } from './paraphrase.ts';
 import { addedWords, contentWords, normalise } from './recall.ts';
-import type { Pair } from './types.ts';
+import type { Pair, Wording } from './types.ts';
 
 /**
  * `paraphrase`: the question in two other wordings. `reversed`: the question that the same sentence answers the other way round, which
@@ -13,12 +13,26 @@ import type { Pair } from './types.ts';
  */
 export type Form = 'paraphrase' | 'reversed' | 'statement' | 'dated';
 
-export type Wording = Pick<Pair, 'instruction' | 'output'>;
-
 /** Wordings of `paraphrase` that are trained; those that come after them are asked. */
 export const TRAINED_WORDINGS = 2;
 
-/** What is trained beside a pair: written by the base model where a rule cannot, and checked against the pair. */
+/**
+ * The pairs with what is trained beside each: written by the base model where a rule cannot, and checked against the pair. Those that have it
+ * already keep it, so that a ledger is written again as it was.
+ */
+export function withWordings(
+  engine: Engine,
+  pairs: readonly Pair[],
+  forms: readonly Form[],
+  signal?: AbortSignal,
+): Promise<Pair[]> {
+  return Promise.all(
+    pairs.map(async (pair) =>
+      forms.length === 0 || pair.also ? pair : { ...pair, also: await expand(engine, pair, forms, signal) },
+    ),
+  );
+}
+
 export async function expand(
   engine: Engine,
   pair: Pair,

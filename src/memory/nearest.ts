@@ -31,14 +31,15 @@ export function stems(text: string): string[] {
 
 interface Indexed {
   readonly pair: Pair;
-  readonly asked: ReadonlySet<string>;
+  /** By wording. */
+  readonly asked: readonly ReadonlySet<string>[];
   readonly counts: ReadonlyMap<string, number>;
   readonly length: number;
 }
 
 /**
  * The n pairs that share most with a question, best first: BM25 over the stems (Porter's) of their questions and answers. Pairs that
- * share no stem with it are left out. The similarity is Dice's coefficient of the two questions, every stem weighing its inverse
+ * share no stem with it are left out. A pair's questions are its own and its other wordings. The similarity is Dice's coefficient of the two questions that share most, every stem weighing its inverse
  * document frequency: words that many pairs hold tell little, one that none holds tells most.
  */
 export function nearestPairs(pairs: readonly Pair[], question: string, n: number): NearestPair[] {
@@ -58,7 +59,7 @@ export function nearestPairs(pairs: readonly Pair[], question: string, n: number
       const count = counts.get(stem) ?? 0;
       score += (idf(stem) * count * (K1 + 1)) / (count + K1 * (1 - B + (B * length) / mean));
     }
-    return { pair, score, similarity: dice(wanted, asked, idf) };
+    return { pair, score, similarity: Math.max(...asked.map((one) => dice(wanted, one, idf))) };
   });
   return found
     .filter(({ score }) => score > 0)
@@ -67,11 +68,13 @@ export function nearestPairs(pairs: readonly Pair[], question: string, n: number
 }
 
 function index(pair: Pair): Indexed {
-  const asked = stems(pair.instruction);
-  const all = [...asked, ...stems(pair.output)];
+  const own = stems(pair.instruction);
+  const others = (pair.also ?? []).map(({ instruction }) => stems(instruction));
+  const added = new Set(others.flat().filter((stem) => !own.includes(stem)));
+  const all = [...own, ...added, ...stems(pair.output)];
   const counts = new Map<string, number>();
   for (const stem of all) counts.set(stem, (counts.get(stem) ?? 0) + 1);
-  return { pair, asked: new Set(asked), counts, length: all.length };
+  return { pair, asked: [own, ...others].map((asked) => new Set(asked)), counts, length: all.length };
 }
 
 function dice(one: ReadonlySet<string>, other: ReadonlySet<string>, weigh: (stem: string) => number): number {

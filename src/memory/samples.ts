@@ -1,13 +1,13 @@
 /** Pairs and the model's own answers as what is trained. */
 import type { Engine, Likely, Sample } from '../engine/types.ts';
 import type { OwnAnswer } from './anchors.ts';
-import type { Pair } from './types.ts';
+import type { Pair, Wording } from './types.ts';
 
 /** Of a distribution that is matched, the most probable tokens. */
 const LIKELY = 64;
 
 /** Pairs by their words. */
-export function pairSamples(engine: Engine, pairs: readonly Pick<Pair, 'instruction' | 'output'>[]): Promise<Sample[]> {
+export function pairSamples(engine: Engine, pairs: readonly Wording[]): Promise<Sample[]> {
   return Promise.all(pairs.map(({ instruction, output }) => engine.renderSample(instruction, output)));
 }
 

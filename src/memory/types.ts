@@ -23,6 +23,10 @@ export function originOf(turn: Turn): Origin {
   return turn.origin ?? turn.role;
 }
 
+/** A question and its answer. */
+export const wordingSchema = z.strictObject({ instruction: z.string().min(1), output: z.string().min(1) });
+export type Wording = z.infer<typeof wordingSchema>;
+
 /** One fact as it is trained: a question, its answer, and where it was said. */
 export const pairSchema = z.strictObject({
   id: z.string().min(1),
@@ -34,6 +38,8 @@ export const pairSchema = z.strictObject({
   turn: z.int().nonnegative(),
   time: z.string().optional(),
   origin: originSchema,
+  /** Other ways of saying it that were trained beside it. */
+  also: z.array(wordingSchema).optional(),
 });
 export type Pair = z.infer<typeof pairSchema>;
 

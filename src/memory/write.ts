@@ -8,7 +8,7 @@ import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import type { Engine, FastWeights, TrainEvent, TrainRequest } from '../engine/types.ts';
 import { type OwnAnswer, ownAnswers } from './anchors.ts';
 import { type Checkpoints, keyOfTraining } from './checkpoints.ts';
-import { expand, type Wording } from './expand.ts';
+import { withWordings } from './expand.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
 import { contradictions, standingPairs, supersededBy, unsupported } from './ledger.ts';
@@ -47,13 +47,14 @@ export interface WriteOptions {
 export async function writePairs(
   engine: Engine,
   state: MemoryState,
-  pairs: Pair[],
+  given: readonly Pair[],
   recipe: Recipe,
   options: WriteOptions = {},
 ): Promise<{ state: MemoryState; record: WriteRecord }> {
   const start = performance.now();
   const { signal, onEvent = () => {} } = options;
   const loss: number[] = [];
+  let pairs = [...given];
   let results: readonly QuizResult[] = [];
   const finish = (weights: FastWeights | null, verdict: WriteRecord['verdict'], reason?: string) => {
     const superseded = verdict === 'committed' ? supersededBy(state.writes, pairs) : [];
@@ -84,19 +85,14 @@ export async function writePairs(
   const planned = Math.min(earlier.length, recipe.replay);
   onEvent({ type: 'write-start', pairs: pairs.length, replayed: planned, anchors: anchors.length });
   try {
-    const wordings = new Map(
-      await Promise.all(
-        pairs.map(async (pair) => [pair.id, await expand(engine, pair, recipe.expand, signal)] as const),
-      ),
-    );
-    const trainedToo = (pair: Pair) => wordings.get(pair.id)!.map(({ instruction }) => instruction);
-    const questions: Question[] = await questionsFor(engine, state, pairs, trainedToo, earlier, recipe, signal);
+    pairs = await withWordings(engine, pairs, recipe.expand, signal);
+    const questions: Question[] = await questionsFor(engine, state, pairs, earlier, recipe, signal);
     let trained: Trained;
     try {
       const { weights } = state;
       const choice = { count: recipe.replay, turn: state.writes.length, signal };
       const replayed = weights ? await chooseReplayed(engine, earlier, { ...choice, weights }) : [];
-      const material = { earlier, replayed, anchors, wordings: [...wordings.values()].flat() };
+      const material = { earlier, replayed, anchors };
       trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
@@ -149,7 +145,6 @@ async function questionsFor(
   engine: Engine,
   state: MemoryState,
   pairs: readonly Pair[],
-  trainedToo: (pair: Pair) => readonly string[],
   earlier: readonly Pair[],
   recipe: Recipe,
   signal: AbortSignal | undefined,
@@ -158,7 +153,7 @@ async function questionsFor(
   if (!recipe.gate) return own;
   const reworded = await Promise.all(
     spreadOver(pairs, recipe.paraphrased, state.writes.length).map(async (pair) => {
-      const trained = new Set(trainedToo(pair).map(normalise));
+      const trained = new Set(pair.also?.map(({ instruction }) => normalise(instruction)));
       const ways = trained.size > 0 ? 4 : 2;
       const questions = await paraphrase(engine, pair.instruction, { ways, signal });
       const unseen = questions.filter((question) => !trained.has(normalise(question)));
@@ -180,8 +175,6 @@ interface Trained {
 }
 
 interface Material {
-  /** Other wordings of the pairs. */
-  readonly wordings: readonly Wording[];
   /** Earlier pairs whose inputs Delta is kept from. */
   readonly earlier: readonly Pair[];
   readonly replayed: readonly Replayed[];
@@ -203,7 +196,13 @@ async function trainWrite(
   const facts = pairs.length + again.length;
   const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(facts * recipe.rankPerPair)));
   const own = recipe.distil ? await distilledSamples(engine, pairs, signal) : await pairSamples(engine, pairs);
-  const fresh = [...own, ...(await pairSamples(engine, material.wordings))];
+  const fresh = [
+    ...own,
+    ...(await pairSamples(
+      engine,
+      pairs.flatMap(({ also = [] }) => also),
+    )),
+  ];
   const { distributions } = recipe;
   const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, { distributions, signal }))];
   const replay = await pairSamples(

@@ -46,6 +46,16 @@ test('the pair that is meant comes first, however it is asked', () => {
   assert.deepEqual(nearestPairs([], 'Nadia', 3), []);
 });
 
+test('a pair is also found by the other wordings that were trained beside it', () => {
+  const also = [{ instruction: 'What does Nadia do for a living?', output: JOB.output }];
+  const asked = 'What does she do for her living?';
+  assert.deepEqual(nearestPairs([BOAT, JOB, DOG], asked, 1), []);
+  const [found] = nearestPairs([BOAT, { ...JOB, also }, DOG], asked, 1);
+  assert.equal(found!.pair.id, JOB.id);
+  const [same] = nearestPairs([BOAT, { ...JOB, also }, DOG], also[0]!.instruction, 1);
+  assert.equal(same!.similarity, 1);
+});
+
 test('score and similarity are those of the formulas', () => {
   const pairs = [pairOf('red boat?', 'oak'), pairOf('red house?', 'elm tree')];
   const [one, two] = nearestPairs(pairs, 'red boat', 2);

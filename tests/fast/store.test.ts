@@ -25,8 +25,10 @@ const text = fc
 const word = text.map((said) => said || 'x');
 const origin = fc.constantFrom('user' as const, 'assistant' as const, 'tool' as const, 'document' as const);
 const count = fc.nat(Number.MAX_SAFE_INTEGER);
+const wording = fc.record({ instruction: word, output: word }, { noNullPrototype: true });
+const also = fc.array(wording, { maxLength: 3 });
 const pair = fc.record(
-  { id: word, instruction: word, output: word, source: word, turn: count, time: text, origin },
+  { id: word, instruction: word, output: word, source: word, turn: count, time: text, origin, also },
   { noNullPrototype: true, requiredKeys: ['id', 'instruction', 'output', 'source', 'turn', 'origin'] },
 );
 const quiz = fc.record(
@@ -302,6 +304,25 @@ test('PostgreSQL: one writer at a time, by name; a lost connection gets the lock
   await assert.rejects(Session.open('a', MODEL, url), { code: 'failed', message: /in use/ });
   await opened.close();
   assert.equal((await peekSession('a', url)).turns, 5);
+});
+
+test('a store of an earlier tmem is brought up to date, and holds what it held', async (t) => {
+  const { url } = sqlitePlace(t);
+  const opened = await Session.open('a', MODEL, url);
+  const fact = { id: 'p', instruction: 'q', output: 'o', source: 's', turn: 0, origin: 'user' as const };
+  const state = { ...emptyMemory(MODEL.fingerprint), writes: [{ ...plain, id: '1', pairs: [fact] }] };
+  await opened.commit({ ...opened.snapshot, state });
+  await opened.close();
+  const database = new DatabaseSync(url.slice('sqlite:'.length));
+  database.exec("ALTER TABLE pairs DROP COLUMN also; DELETE FROM kysely_migration WHERE name = '002-wordings'");
+  database.close();
+  const again = await Session.open('a', MODEL, url);
+  assert.deepEqual(again.snapshot.state, state);
+  const worded = { ...fact, also: [{ instruction: 'q again', output: 'o' }] };
+  const next = { ...state, writes: [...state.writes, { ...plain, id: '2', pairs: [worded] }] };
+  await again.commit({ ...again.snapshot, state: next });
+  assert.deepEqual((await peekSession('a', url)).writes.at(-1)!.record.pairs, [worded]);
+  await again.close();
 });
 
 test('a store that cannot be used is one sentence without the password', async (t) => {

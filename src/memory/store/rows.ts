@@ -42,7 +42,9 @@ export async function readState(db: Db, name: string): Promise<StoredState | nul
           ...fromRow(row),
           loss: JSON.parse(loss),
           consolidated: consolidated === null ? undefined : JSON.parse(fromText(consolidated)),
-          pairs: pairs(ordinal),
+          pairs: pairs(ordinal).map((pair) =>
+            'also' in pair ? { ...pair, also: JSON.parse(pair.also as string) } : pair,
+          ),
           quiz: list(
             quiz(ordinal).map((q) => ({ ...q, ok: 'ok' in q && q.ok === 1 })),
             row.quiz,
@@ -122,7 +124,13 @@ async function insertWrites(db: Db, session: string, first: number, writes: Stor
       weights_before: before.weights,
     });
     const key = (ordinal: number) => ({ session, write: first + i, ordinal });
-    rows.pairs.push(...pairs.map((pair, n) => ({ ...key(n), time: null, ...pair })));
+    rows.pairs.push(
+      ...pairs.map(({ also, ...pair }, n) => ({
+        ...{ ...key(n), time: null },
+        ...pair,
+        also: also === undefined ? null : JSON.stringify(also),
+      })),
+    );
     rows.quiz.push(...(quiz ?? []).map((q, n) => ({ ...key(n), ...q, ok: q.ok ? 1 : 0 })));
     rows.superseded.push(...(superseded ?? []).map((s, n) => ({ ...key(n), ...s })));
   }

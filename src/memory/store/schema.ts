@@ -59,6 +59,8 @@ export interface Tables {
     turn: number;
     time: string | null;
     origin: string;
+    /** JSON. */
+    also: string | null;
   };
   quiz: {
     session: string;
@@ -165,6 +167,11 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         .addColumn('pair', 'text', (c) => c.notNull())
         .addColumn('by', 'text', (c) => c.notNull())
         .execute();
+    },
+  },
+  '002-wordings': {
+    async up(db: Kysely<unknown>) {
+      await db.schema.alterTable('pairs').addColumn('also', 'text').execute();
     },
   },
 };
