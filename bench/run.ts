@@ -4,11 +4,12 @@
  *     [--out bench-results.json]
  * Takes half an hour on two slow cores, hours with bfloat16 on a processor without instructions for it. Without --python and --peer only
  * our side of the comparisons is measured. Nothing else should run on the machine meanwhile. What the memory keeps is measured by
- * successive-writes.ts.
+ * those in bench/memory.
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { findBlas } from '../src/engine/native/blas.ts';
 import { type Spread, setting, showSpread, table } from './support/report.ts';
 import { runJson } from './support/run-json.ts';
 
@@ -29,6 +30,7 @@ interface Results {
     readonly best: string | null;
     readonly peftOverTmem: Record<string, { epoch: Spread; write: Spread; peak: Spread }>;
   };
+  readonly share: { readonly results: readonly { readonly blas: string | null; readonly share: number }[] } | null;
   readonly scaling: { readonly results: readonly { readonly pairs: number; readonly msPerToken: number }[] };
   readonly breakdown: { readonly seconds: number };
   readonly lookup: {
@@ -44,6 +46,7 @@ const run = <K extends keyof Results>(bench: K, ...args: string[]): Promise<Resu
 };
 const results: Results = {
   write: await run('write', '--repeats', repeats, '--dtypes', dtypes, ...(python ? ['--python', python] : [])),
+  share: findBlas() ? await run('share') : null,
   scaling: await run('scaling', '--epochs', '1'),
   breakdown: await run('breakdown'),
   lookup: await run('lookup', '--repeats', '1'),
@@ -61,6 +64,10 @@ console.error(
     [`epoch, PEFT (${results.write.best ?? '-'}) over tmem`, show(best?.epoch)],
     ['write of 5 epochs, the same', show(best?.write)],
     ['peak memory, the same', show(best?.peak)],
+    ...(results.share?.results ?? []).map((r) => [
+      `share of the best GEMMs here, step by ${r.blas ?? 'ggml alone'}`,
+      `${(100 * r.share).toFixed(0)} %`,
+    ]),
     ['cost of a token, most over fewest pairs', (perToken.at(-1)! / perToken[0]!).toFixed(2)],
     ['from a write of 16 pairs to the next token, s', results.breakdown.seconds.toFixed(1)],
     ...results.lookup.results.map((r) => [

@@ -12,7 +12,8 @@ import { emptyMemory, type MemoryState } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, makeFacts } from '../facts.ts';
 import { table } from '../support/report.ts';
-import { atEqualCost, generalRight, openBench, overriding, readOptions, recall, report, spill } from './support.ts';
+import { withMethods } from '../support/watched.ts';
+import { atEqualCost, generalRight, openBench, readOptions, recall, report, spill } from './support.ts';
 
 /** Nothing but a LoRA per write with random rows of A; its scale wants a larger rate than the keys'. */
 const PLAIN: Partial<Recipe> = {
@@ -40,7 +41,7 @@ const of = (name: string, changes: Partial<Recipe>, rest: Partial<Variant> = {})
 
 /** Rows of A made orthogonal to those of all earlier shards (O-LoRA, arXiv 2310.14152). */
 function orthogonal(engine: Engine): Engine {
-  return overriding(engine, {
+  return withMethods(engine, {
     initialise: async (request: InitialiseRequest) => {
       const weights = await engine.initialise(request);
       const earlier = new Map(request.frozen?.tensors.map((t) => [t.name, t.a]));

@@ -10,6 +10,7 @@ import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types
 import { writePairs } from '../../src/memory/write.ts';
 import { CONTROLS, type Fact, HELD_OUT } from '../facts.ts';
 import { setting } from '../support/report.ts';
+import { withMethods } from '../support/watched.ts';
 import { GENERAL, type GeneralQuestion } from './general.ts';
 
 /** The options that all of them take, and a bench's own with their defaults. */
@@ -27,19 +28,9 @@ export async function openBench({ model, recipe, set }: Record<'model' | 'recipe
   return { engine, recipe: { ...getRecipe(recipe), ...JSON.parse(set) } as Recipe };
 }
 
-/** The engine with some of its calls made otherwise. */
-export function overriding(engine: Engine, changes: Partial<Engine>): Engine {
-  return new Proxy(engine, {
-    get(target, name: keyof Engine) {
-      const own = target[name];
-      return changes[name] ?? (typeof own === 'function' ? own.bind(target) : own);
-    },
-  });
-}
-
 /** The engine, training so many epochs that every write passes over about as many samples, whatever is trained beside the pairs. */
 export function atEqualCost(engine: Engine, passes: number): Engine {
-  return overriding(engine, {
+  return withMethods(engine, {
     train: (request, onEvent) => {
       const samples = request.samples.length + (request.replay?.length ?? 0);
       const epochs = Math.max(1, Math.round(passes / samples));

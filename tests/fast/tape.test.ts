@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { RopeArguments, Tensor } from '../../src/engine/native/library.ts';
+import { planBlocks, sees } from '../../src/engine/training/attention.ts';
 import type { LoraTensors, Tape } from '../../src/engine/training/tape.ts';
 import { derivative, dot, type Leaf, Leaves, relativeDeviation } from '../support/finite-differences.ts';
 import { gaussian } from '../support/tiny-model.ts';
@@ -80,6 +81,11 @@ function transposed({ shape: [n0, n1], data }: Leaf): Leaf {
 
 const lora = (a: Tensor, aT: Tensor, b: Tensor, trained = false): LoraTensors => ({ a, aT, b, trained });
 /** 0 where row q may see column t <= q + T - Q, -inf elsewhere. */
+/** One block that sees every token. */
+const whole = (mask: Tensor, { Q, T }: { Q: number; T: number }) => [
+  { queries: { from: 0, n: Q }, shared: 0, keys: { from: 0, n: T }, mask },
+];
+
 function causalMask(T: number, Q: number): Leaf {
   const data = new Float32Array(T * Q);
   for (let q = 0; q < Q; q++)
@@ -251,10 +257,86 @@ describe('the tape agrees with finite differences', () => {
         leaves: [random(C, H, Q), random(C, G, T), random(C, G, T), causalMask(T, Q)],
         watched: [0, 1, 2],
         shape: [C * H, Q],
-        build: (tape, [q, k, v, mask]) => tape.attention(q!, k!, v!, mask!, size),
+        build: (tape, [q, k, v, mask]) => tape.attention(q!, k!, v!, whole(mask!, size), size),
       });
     });
   }
+});
+
+describe('attention by blocks', () => {
+  // Two shared tokens, then samples of 30, 9, 40, 17 and 21 tokens, then what fills up.
+  const [shared, lengths] = [2, [30, 9, 40, 17, 21]];
+  const T = 128;
+  const starts = new Int32Array(T);
+  let at = shared;
+  for (const length of lengths) {
+    starts.fill(at, at, at + length);
+    at += length;
+  }
+  for (let t = at; t < T; t++) starts[t] = t;
+  const packed = { T, shared, starts };
+  const every = Array.from({ length: T }, (_, t) => t);
+
+  for (const [title, queries] of [
+    ['of all tokens', every],
+    ['of some', every.filter((t) => t % 5 === 2 && t < at)],
+    ['of one', [77]],
+  ] as const) {
+    it(`${title} is attention with one mask`, () => {
+      const size = { C: 4, H: 4, G: 2, Q: queries.length, T };
+      const { C, H, G, Q } = size;
+      const planned = planBlocks(queries, packed);
+      assert.deepEqual(
+        planned.flatMap((block) => queries.slice(block.queries.from, block.queries.from + block.queries.n)),
+        queries,
+      );
+      const maskOf = (of: readonly number[], columns: ArrayLike<number>): Leaf => ({
+        shape: [columns.length, of.length],
+        data: Float32Array.from(of.flatMap((t) => Array.from(columns, (o) => (sees(t, o, packed) ? 0 : -Infinity)))),
+      });
+      const masks = planned.map(({ columns, queries: { from, n } }) => maskOf(queries.slice(from, from + n), columns));
+      const leaves = [
+        random(C, H, Q),
+        random(C, G, T),
+        random(C, G, T),
+        random(C * H, Q),
+        maskOf(queries, every),
+        ...masks,
+      ];
+      const evaluate = (build: (tape: Tape, tensors: Tensor[]) => Tensor) => {
+        const native = new Leaves(leaves);
+        const found = native.evaluate((tape, tensors) => {
+          for (const x of tensors.slice(0, 3)) tape.watch(x);
+          const out = build(tape, tensors);
+          tape.backward(out, tensors[3]!);
+          return [out, ...tensors.slice(0, 3).map((x) => tape.f.cont(tape.c, tape.gradientOf(x)!))];
+        });
+        native.free();
+        return found;
+      };
+      const dense = evaluate((tape, [q, k, v, , mask]) => tape.attention(q!, k!, v!, whole(mask!, size), size));
+      const byBlocks = evaluate((tape, [q, k, v, , , ...own]) => {
+        const blocks = planned.map(({ columns: _, ...block }, i) => ({ ...block, mask: own[i]! }));
+        return tape.attention(q!, k!, v!, blocks, size);
+      });
+      for (const [i, expected] of dense.entries())
+        assert.ok(relativeDeviation(byBlocks[i]!, expected) < 1e-5, ['out', 'q', 'k', 'v'][i]);
+    });
+  }
+
+  it('are fewer scores than all tokens by all, and sums of whole kernels', () => {
+    const planned = planBlocks(
+      Array.from({ length: 640 }, (_, t) => t),
+      {
+        T: 640,
+        shared: 20,
+        starts: Int32Array.from({ length: 640 }, (_, t) => (t < 20 ? 0 : 20 + 31 * Math.floor((t - 20) / 31))),
+      },
+    );
+    const scores = planned.reduce((n, { columns, queries }) => n + columns.length * queries.n, 0);
+    assert.ok(scores < (640 * 640) / 3, `${scores}`);
+    for (const { columns, queries } of planned) assert.deepEqual([columns.length % 16, queries.n % 16], [0, 0]);
+  });
 });
 
 describe('the tape does what it defines', () => {
@@ -263,7 +345,7 @@ describe('the tape does what it defines', () => {
     const { C, H, G, Q, T } = size;
     const leaves = [random(C, H, Q), random(C, G, T), random(C, G, T), causalMask(T, Q)];
     const native = new Leaves(leaves);
-    const [actual] = native.evaluate((tape, [q, k, v, mask]) => [tape.attention(q!, k!, v!, mask!, size)]);
+    const [actual] = native.evaluate((tape, [q, k, v, mask]) => [tape.attention(q!, k!, v!, whole(mask!, size), size)]);
     native.free();
     const [q, k, v, mask] = leaves.map((leaf) => leaf.data);
     const expected = new Float64Array(C * H * Q);

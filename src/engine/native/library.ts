@@ -310,7 +310,7 @@ function declare(lib: NativeLibraries) {
     /** Bytes of one row [ne0] as its type stores it. */
     rowSize: b<(type: number, n0: number) => number>('size_t ggml_row_size(int, int64)'),
     /** Zeros before and after, dimension by dimension. */
-    pad: b<(c: GgmlContext, a: Tensor, ...zeros: [number, number, 0, 0, 0, 0, 0, 0]) => Tensor>(
+    pad: b<(c: GgmlContext, a: Tensor, ...zeros: [number, number, number, number, 0, 0, 0, 0]) => Tensor>(
       'void *ggml_pad_ext(void *, void *, int, int, int, int, int, int, int, int)',
     ),
     mulMat: b<Binary>('void *ggml_mul_mat(void *, void *, void *)'),

@@ -38,7 +38,12 @@ function buildStep(tape: Tape): void {
   const h = tape.rmsNorm(tape.addLora(tape.linear(x, linear()), tape.loraInput(x, lora), lora), vector(), 1e-6);
   const q = tape.bias(tape.slice(tape.linear(h, linear()), SIZE, 0, SIZE), vector());
   const size = { C: SIZE / HEADS, H: HEADS, G: HEADS, Q: SIZE, T: SIZE };
-  const mixed = tape.attention(rope(heads(q)), rope(heads(h)), heads(h), matrix(), size);
+  const half = SIZE / 2;
+  const blocks = [0, half].map((from) => ({
+    ...{ queries: { from, n: half }, shared: from && 1, keys: { from, n: half } },
+    mask: matrix(half + (from && 1), half),
+  }));
+  const mixed = tape.attention(rope(heads(q)), rope(heads(h)), heads(h), blocks, size);
   const y = tape.add(tape.swiglu(h, mixed), tape.geglu(h, mixed));
   const rows = tape.weighRows(tape.rows(y, vector(TYPE.I32)), matrix(1, SIZE), SIZE, SIZE);
   const logits = tape.linear(rows, linear());

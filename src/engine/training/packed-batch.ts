@@ -2,6 +2,7 @@ import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
 import type { Likely } from '../types.ts';
 import type { LayerInputs, RowInputs } from './architectures/types.ts';
+import { type AttentionBlock, planBlocks, sees } from './attention.ts';
 import { fullHead, type Head } from './head.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -90,7 +91,7 @@ export class PackedBatch {
     this.tokens = P + samples.reduce((n, s) => n + s.tokens.length - P, 0);
     const T = Math.ceil(this.tokens / TOKENS_UNIT) * TOKENS_UNIT;
     const positions = new Int32Array(T);
-    const mask = new Float32Array(T * T).fill(Number.NEGATIVE_INFINITY);
+    const starts = new Int32Array(T);
     const hidden = new Float32Array(T * D);
     const rows: number[] = [];
     const targets: Target[] = [];
@@ -101,8 +102,7 @@ export class PackedBatch {
       for (let i = from; i < to; i++) {
         const t = start + i - from;
         positions[t] = i;
-        mask.fill(0, t * T, t * T + Math.min(P, t + 1));
-        if (t >= P) mask.fill(0, t * T + start, t * T + t + 1);
+        starts[t] = start;
         const answer = i + 1 - s.promptLength;
         const answers = answer >= 0 && i + 1 < s.tokens.length;
         if (answers || rowChoice === 'all') {
@@ -121,7 +121,8 @@ export class PackedBatch {
       start += s.tokens.length - P;
     }
     // What fills up sees itself alone, and nothing sees it.
-    for (let t = this.tokens; t < T; t++) mask[t * T + t] = 0;
+    for (let t = this.tokens; t < T; t++) starts[t] = t;
+    const packed = { T, shared: P, starts };
     const A = rows.length;
     if (A === 0) throw new TmemError('usage', 'There is nothing to train on: every answer is empty.');
     this.T = T;
@@ -145,16 +146,38 @@ export class PackedBatch {
     this.rowWeights = f.new2(c, TYPE.F32, 1, A);
     const window = top.shape.window?.size ?? Number.POSITIVE_INFINITY;
     const isWindowed = samples.some((s) => s.tokens.length > window);
-    const rowInputs = (n: number): RowInputs => {
-      const all = f.new2(c, TYPE.F32, T, n);
-      const windowMask = isWindowed ? f.new2(c, TYPE.F32, T, n) : all;
-      return { positions: f.new1(c, TYPE.I32, n), mask: all, windowMask };
+    const fill: (() => void)[] = [];
+    const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
+    const rowInputs = (of: readonly number[]): RowInputs => {
+      const rowPositions = f.new1(c, TYPE.I32, of.length);
+      fill.push(() =>
+        set(
+          rowPositions,
+          Int32Array.from(of, (t) => positions[t]!),
+        ),
+      );
+      const planned = planBlocks(of, packed);
+      const within = (reach: number): AttentionBlock[] =>
+        planned.map(({ columns, ...block }) => {
+          const tokens = of.slice(block.queries.from, block.queries.from + block.queries.n);
+          const mask = f.new2(c, TYPE.F32, columns.length, tokens.length);
+          const near = (t: number, other: number) => positions[t]! - positions[other]! < reach;
+          fill.push(() =>
+            set(
+              mask,
+              maskOf(tokens, columns, (t, other) => sees(t, other, packed) && near(t, other)),
+            ),
+          );
+          return { ...block, mask };
+        });
+      const blocks = within(Number.POSITIVE_INFINITY);
+      return { positions: rowPositions, blocks, windowBlocks: isWindowed ? within(window) : blocks };
     };
-    this.inputs = { T, ...rowInputs(T), only: { A, rows: this.rows, ...rowInputs(A) } };
+    this.inputs = { T, ...rowInputs([...positions.keys()]), only: { A, rows: this.rows, ...rowInputs(rows) } };
     const buffer = f.allocateContext(c, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
-    const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
+    for (const one of fill) one();
     set(this.hidden, hidden);
     set(this.rows, Int32Array.from(rows));
     for (const part of this.parts)
@@ -162,25 +185,6 @@ export class PackedBatch {
         part.probabilities,
         Float32Array.from(part.targets, (target) => target.probability),
       );
-    const setRows = (inputs: RowInputs, of: readonly number[]) => {
-      const rowMask = new Float32Array(of.length * T);
-      of.forEach((t, i) => {
-        rowMask.set(mask.subarray(t * T, (t + 1) * T), i * T);
-      });
-      set(
-        inputs.positions,
-        Int32Array.from(of, (t) => positions[t]!),
-      );
-      set(inputs.mask, rowMask);
-      if (inputs.windowMask === inputs.mask) return;
-      const near = (x: number, at: number) => {
-        const distance = positions[of[Math.floor(at / T)]!]! - positions[at % T]!;
-        return distance < window ? x : Number.NEGATIVE_INFINITY;
-      };
-      set(inputs.windowMask, rowMask.map(near));
-    };
-    setRows(this.inputs, [...positions.keys()]);
-    setRows(this.inputs.only!, rows);
     this.targets = targets;
     this.head = fullHead(top);
     this.setHead(this.head);
@@ -207,6 +211,18 @@ export class PackedBatch {
     this.#f.bufferFree(this.#buffer);
     this.#f.free(this.#context);
   }
+}
+
+/** [columns, queries]: 0 where the query's token sees the column's, -inf elsewhere. */
+function maskOf(
+  queries: readonly number[],
+  columns: Int32Array,
+  seen: (token: number, other: number) => boolean,
+): Float32Array {
+  const n = columns.length;
+  return Float32Array.from({ length: n * queries.length }, (_, i) =>
+    seen(queries[Math.floor(i / n)]!, columns[i % n]!) ? 0 : Number.NEGATIVE_INFINITY,
+  );
 }
 
 /** A distribution over some tokens as one over those alone. */

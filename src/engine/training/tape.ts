@@ -9,6 +9,7 @@
 import type { MatrixProduct } from '../native/blas.ts';
 import type { GgmlContext, Graph, Native, RopeArguments, Tensor } from '../native/library.ts';
 import { sizesOf, TYPE } from '../native/library.ts';
+import { type AttentionBlock, type AttentionSize, blockAttention } from './attention.ts';
 
 /** A frozen product: W [in, out] and, when gradients must pass through it, its transposed copy [out, in] unless it is dense. */
 export interface Linear {
@@ -250,45 +251,14 @@ export class Tape {
     );
   }
 
-  /**
-   * Grouped-query attention. q [C, H, Q], k and v [C, G, T], mask [T, Q] (0 or -inf); scores are multiplied with `scale`, by default
-   * 1 / sqrt(C). Returns [C * H, Q].
-   * The heads that share one key-value head lie next to each other, as ggml's broadcasting mul_mat expects.
-   */
-  attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor,
-    size: { C: number; H: number; G: number; Q: number; T: number; scale?: number | undefined },
-  ): Tensor {
-    const { f, c } = this;
-    const { C, H, G, Q, T, scale = 1 / Math.sqrt(C) } = size;
-    const byHead = (x: Tensor) => f.permute(c, x, 0, 2, 1, 3); // [C, n, heads] <-> [C, heads, n]
-    const channelsLast = (x: Tensor) => f.cont(c, f.permute(c, x, 1, 2, 0, 3)); // [C, heads, n] -> [n, C, heads]
-    const scores = f.mulMat(c, byHead(k), byHead(q)); // [T, Q, H]
-    const p = f.softMaxExt(c, scores, mask, scale, 0);
-    const mixed = f.mulMat(c, channelsLast(v), p); // [C, Q, H]
-    const out = f.cont2(c, byHead(mixed), C * H, Q);
-    const sumGroups = (x: Tensor) => {
-      if (H === G) return x; // [C, T, H] -> [C, T, G]
-      const grouped = f.reshape3(c, x, C * T, H / G, G);
-      return f.reshape3(c, f.repeatBack(c, grouped, f.new3(c, TYPE.F32, C * T, 1, G)), C, T, G);
-    };
+  /** Grouped-query attention of q [C, H, Q] on k and v [C, G, T], block by block (`attention.ts`). Returns [C * H, Q]. */
+  attention(q: Tensor, k: Tensor, v: Tensor, blocks: readonly AttentionBlock[], size: AttentionSize): Tensor {
+    const { out, back } = blockAttention(this.f, this.c, q, k, v, blocks, size);
     return this.#record(out, [q, k, v], (d) => {
-      const dOut = f.cont(c, byHead(f.reshape3(c, d, C, H, Q))); // [C, Q, H]
-      const dP = f.mulMat(c, f.cont(c, byHead(v)), dOut); // [T, Q, H]
-      const dScores = f.softMaxExtBack(c, dP, p, scale, 0);
-      this.#send(q, () => f.cont(c, byHead(f.mulMat(c, channelsLast(k), dScores))));
-      this.#send(k, () => {
-        const dK = f.mulMat(c, channelsLast(q), f.cont(c, f.transpose(c, dScores))); // [C, T, H]
-        return f.cont(c, byHead(sumGroups(dK)));
-      });
-      this.#send(v, () => {
-        const dOutT = f.cont(c, f.transpose(c, dOut)); // [Q, C, H]
-        const dV = f.mulMat(c, dOutT, f.cont(c, f.transpose(c, p))); // [C, T, H]
-        return f.cont(c, byHead(sumGroups(dV)));
-      });
+      const gradient = back(d);
+      this.#send(q, gradient.q);
+      this.#send(k, gradient.k);
+      this.#send(v, gradient.v);
     });
   }
 

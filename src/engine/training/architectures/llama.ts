@@ -46,9 +46,9 @@ export function ropeAttention(
   const q = tape.rope(heads(projected.q, 'q', H, Q), queries.positions, ropeFactors, rope);
   const k = tape.rope(heads(projected.k, 'k', G, T), inputs.positions, ropeFactors, rope);
   const v = tape.splitHeads(projected.v, C, G, T);
-  const mask = local ? queries.windowMask : queries.mask;
+  const blocks = local ? queries.windowBlocks : queries.blocks;
   const scale = 1 / Math.sqrt(scoreWidth);
-  const out = product('attn_output', tape.attention(q, k, v, mask, { C, H, G, Q, T, scale }));
+  const out = product('attn_output', tape.attention(q, k, v, blocks, { C, H, G, Q, T, scale }));
   return tape.add(only ? tape.rows(h, only.rows) : h, mixed?.(layer, out) ?? out);
 }
 

@@ -1,14 +1,15 @@
 import type { RopeArguments, Tensor } from '../../native/library.ts';
+import type { AttentionBlock } from '../attention.ts';
 import type { ModelShape } from '../model-shape.ts';
 import type { Tape } from '../tape.ts';
 import type { TopLayers } from '../top-layers.ts';
 
-/** Rows of some tokens: their positions within their samples, I32, and [T, rows]: 0 where the row's token may see the column's, -inf elsewhere. */
+/** Rows of some tokens: their positions within their samples, I32, and what their queries see. */
 export interface RowInputs {
   readonly positions: Tensor;
-  readonly mask: Tensor;
-  /** The mask of layers that see only so many tokens back; the same where no sample is longer. */
-  readonly windowMask: Tensor;
+  readonly blocks: readonly AttentionBlock[];
+  /** The same for layers that see only so many tokens back. */
+  readonly windowBlocks: readonly AttentionBlock[];
 }
 
 /** What a layer sees of the packed batch of T tokens. */
