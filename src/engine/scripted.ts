@@ -6,11 +6,12 @@ import { TmemError, throwIfAborted } from './errors.ts';
 import type {
   ChatMessage,
   Engine,
+  EvaluateRequest,
+  Evaluation,
   FastWeights,
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
-  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -30,7 +31,7 @@ export interface ScriptedOptions {
 export type ScriptedCall =
   | { readonly type: 'generate'; readonly request: GenerateRequest }
   | { readonly type: 'score'; readonly request: ScoreRequest }
-  | { readonly type: 'losses'; readonly request: LossesRequest }
+  | { readonly type: 'evaluate'; readonly request: EvaluateRequest }
   | { readonly type: 'initialise'; readonly request: InitialiseRequest }
   | { readonly type: 'train'; readonly request: TrainRequest }
   | { readonly type: 'set'; readonly weights: FastWeights | null };
@@ -140,11 +141,21 @@ export class ScriptedEngine implements Engine {
     };
   }
 
-  /** Earlier samples are remembered better than later ones. */
-  async losses(request: LossesRequest): Promise<number[][]> {
+  /** Earlier samples are remembered better than later ones; of the base model each token is certain. */
+  async evaluate(request: EvaluateRequest): Promise<Evaluation> {
     throwIfAborted(request.signal);
-    this.calls.push({ type: 'losses', request });
-    return request.samples.map((_, i) => [i / request.samples.length]);
+    this.calls.push({ type: 'evaluate', request });
+    const { samples, weights, likely } = request;
+    const tokens = await Promise.all(samples.map(({ answer }) => this.tokenize(answer)));
+    const loss = (i: number) => (weights ? i / samples.length : 0);
+    return {
+      losses: tokens.map((of, i) => of.map(() => loss(i))),
+      ...(likely && {
+        likely: tokens.map((of, i) =>
+          of.map((t) => ({ tokens: Int32Array.of(t), logProbs: Float32Array.of(-loss(i)) })),
+        ),
+      }),
+    };
   }
 
   async initialise(request: InitialiseRequest): Promise<FastWeights> {

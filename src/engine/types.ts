@@ -151,9 +151,9 @@ export interface Sample {
   readonly weight?: number;
   /**
    * At each answer token the distribution to be matched instead of the token itself, as `Score.likely` gives it; the tokens that it leaves
-   * out count as impossible. The loss is then the KL divergence from it, which is the cross entropy up to a constant.
+   * out count as impossible. The loss is then the KL divergence from it, which is the cross entropy up to a constant. undefined: the token.
    */
-  readonly targets?: readonly Likely[] | undefined;
+  readonly targets?: readonly (Likely | undefined)[] | undefined;
 }
 
 export type Optimizer =
@@ -198,10 +198,22 @@ export interface InitialiseRequest {
   readonly signal?: AbortSignal;
 }
 
-export interface LossesRequest {
+export interface EvaluateRequest {
   readonly samples: readonly Sample[];
-  readonly weights: FastWeights;
+  /** Fast weights that need not be those in force; null is the base model. */
+  readonly weights: FastWeights | null;
+  /** As for `initialise`; the weights' own if there are some. */
+  readonly layers: number;
+  /** Also give this many of the most probable tokens at each answer token. */
+  readonly likely?: number;
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface Evaluation {
+  /** Of each answer token of each sample. */
+  readonly losses: readonly (readonly number[])[];
+  /** The same, if asked for. */
+  readonly likely?: readonly (readonly Likely[])[];
 }
 
 export interface TrainRequest {
@@ -303,8 +315,11 @@ export interface Engine {
   generate(request: GenerateRequest): AsyncIterable<GenerateEvent>;
   /** Log-probabilities of a given answer. */
   score(request: ScoreRequest): Promise<Score>;
-  /** Loss of each answer token of each sample, with fast weights that need not be those in force. */
-  losses(request: LossesRequest): Promise<number[][]>;
+  /**
+   * What the training's graph gives for samples: faster than `score` where they are trained soon, and of the same bits whatever else the
+   * engine has done.
+   */
+  evaluate(request: EvaluateRequest): Promise<Evaluation>;
   /** New fast weights with B = 0. */
   initialise(request: InitialiseRequest): Promise<FastWeights>;
   /**

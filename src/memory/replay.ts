@@ -14,6 +14,14 @@ export interface Replayed {
   readonly forgotten: boolean;
 }
 
+interface Choice {
+  readonly count: number;
+  readonly turn: number;
+  readonly weights: FastWeights;
+  readonly layers: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * The `count` pairs that the weights remember worst, of some that are spread over all and move on with every turn: the answer token with the
  * highest loss decides ("maximally interfered retrieval", arXiv 1908.04742, but before the write).
@@ -21,16 +29,12 @@ export interface Replayed {
 export async function chooseReplayed(
   engine: Engine,
   earlier: readonly Pair[],
-  {
-    count,
-    turn,
-    weights,
-    signal,
-  }: { count: number; turn: number; weights: FastWeights; signal?: AbortSignal | undefined },
+  { count, turn, ...options }: Choice,
 ): Promise<Replayed[]> {
   const candidates = spreadOver(earlier, count * CANDIDATES, turn);
   if (candidates.length === 0) return [];
-  const losses = await engine.losses({ samples: await pairSamples(engine, candidates), weights, signal });
+  const samples = await pairSamples(engine, candidates);
+  const { losses } = await engine.evaluate({ samples, ...options });
   return candidates
     .map((pair, i) => ({ pair, worst: Math.max(...losses[i]!) }))
     .sort((a, b) => b.worst - a.worst)

@@ -5,6 +5,14 @@ import type { Pair, Wording } from './types.ts';
 
 /** Of a distribution that is matched, the most probable tokens. */
 const LIKELY = 64;
+/** Characters of a source that the model reads before the question. */
+const MOST_SOURCE = 1000;
+
+interface Options {
+  /** Last layers that are trained. */
+  readonly layers: number;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Pairs by their words. */
 export function pairSamples(engine: Engine, pairs: readonly Wording[]): Promise<Sample[]> {
@@ -12,21 +20,20 @@ export function pairSamples(engine: Engine, pairs: readonly Wording[]): Promise<
 }
 
 /**
- * Pairs by what the base model says of each next token of the output while it reads the source (context distillation, arXiv 2209.15189).
- * One after the other: bits of a sum depend on what is computed beside it, and a ledger gives the same weights again.
+ * Pairs by what the base model says of each next token of the output while it reads the source (context distillation, arXiv 2209.15189);
+ * by the word itself where it would say another one.
  */
-export async function distilledSamples(
-  engine: Engine,
-  pairs: readonly Pair[],
-  signal?: AbortSignal,
-): Promise<Sample[]> {
-  const samples: Sample[] = [];
-  for (const { instruction, output, source } of pairs) {
-    const sample = await engine.renderSample(instruction, output);
-    const content = `${source}\n\n${instruction}`;
-    samples.push({ ...sample, targets: await likelyAfter(engine, content, sample.answer, signal) });
-  }
-  return samples;
+export async function distilledSamples(engine: Engine, pairs: readonly Pair[], options: Options): Promise<Sample[]> {
+  const samples = await pairSamples(engine, pairs);
+  const read = pairs.map(({ instruction, output, source }) => ({
+    instruction: `${source.slice(0, MOST_SOURCE)}\n\n${instruction}`,
+    output,
+  }));
+  const { losses, likely } = await distributions(engine, await pairSamples(engine, read), options);
+  return samples.map((sample, i) => ({
+    ...sample,
+    targets: likely[i]!.map((of, t) => (isMostProbable(losses[i]![t]!, of) ? of : undefined)),
+  }));
 }
 
 /**
@@ -36,25 +43,28 @@ export async function distilledSamples(
 export async function anchorSamples(
   engine: Engine,
   answers: readonly OwnAnswer[],
-  {
-    distributions = false,
-    signal,
-  }: { readonly distributions?: boolean; readonly signal?: AbortSignal | undefined } = {},
+  by: 'words' | ({ readonly distributions: true } & Options) = 'words',
 ): Promise<Sample[]> {
-  const samples: Sample[] = [];
-  for (const { instruction, output, whole } of answers) {
-    if (output === '') continue;
-    const sample = await engine.renderSample(instruction, output);
-    const end = whole ? sample.answer.length : sample.answer.indexOf(output) + output.length;
-    const answer = sample.answer.slice(0, end);
-    const targets = distributions ? await likelyAfter(engine, instruction, answer, signal) : undefined;
-    samples.push({ ...sample, answer, ...(targets && { targets }) });
-  }
-  return samples;
+  const samples = await Promise.all(
+    answers
+      .filter((a) => a.output !== '')
+      .map(async ({ instruction, output, whole }) => {
+        const sample = await engine.renderSample(instruction, output);
+        return whole
+          ? sample
+          : { ...sample, answer: sample.answer.slice(0, sample.answer.indexOf(output) + output.length) };
+      }),
+  );
+  if (by === 'words' || samples.length === 0) return samples;
+  const { likely } = await distributions(engine, samples, by);
+  return samples.map((sample, i) => ({ ...sample, targets: likely[i]! }));
 }
 
-async function likelyAfter(engine: Engine, content: string, answer: string, signal?: AbortSignal) {
-  const prompt = [{ role: 'user' as const, content }];
-  const { likely } = await engine.score({ prompt, answer, fastWeights: false, likely: LIKELY, signal });
-  return likely as readonly Likely[];
+async function distributions(engine: Engine, samples: readonly Sample[], { layers, signal }: Options) {
+  const { losses, likely } = await engine.evaluate({ samples, weights: null, layers, likely: LIKELY, signal });
+  return { losses, likely: likely! };
+}
+
+function isMostProbable(loss: number, { logProbs }: Likely): boolean {
+  return -loss >= Math.max(...logProbs) - 1e-3;
 }

@@ -90,7 +90,7 @@ export async function writePairs(
     let trained: Trained;
     try {
       const { weights } = state;
-      const choice = { count: recipe.replay, turn: state.writes.length, signal };
+      const choice = { count: recipe.replay, turn: state.writes.length, layers: recipe.layers, signal };
       const replayed = weights ? await chooseReplayed(engine, earlier, { ...choice, weights }) : [];
       const material = { earlier, replayed, anchors };
       trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
@@ -195,7 +195,9 @@ async function trainWrite(
   const again = recipe.relearn ? material.replayed.filter(({ forgotten }) => forgotten).map(({ pair }) => pair) : [];
   const facts = pairs.length + again.length;
   const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(facts * recipe.rankPerPair)));
-  const own = recipe.distil ? await distilledSamples(engine, pairs, signal) : await pairSamples(engine, pairs);
+  const own = recipe.distil
+    ? await distilledSamples(engine, pairs, { layers, signal })
+    : await pairSamples(engine, pairs);
   const fresh = [
     ...own,
     ...(await pairSamples(
@@ -203,8 +205,8 @@ async function trainWrite(
       pairs.flatMap(({ also = [] }) => also),
     )),
   ];
-  const { distributions } = recipe;
-  const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, { distributions, signal }))];
+  const by = recipe.distributions ? ({ distributions: true, layers, signal } as const) : 'words';
+  const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, by))];
   const replay = await pairSamples(
     engine,
     material.replayed.map(({ pair }) => pair),

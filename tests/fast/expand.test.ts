@@ -75,21 +75,41 @@ describe('expand', () => {
 });
 
 describe('what is matched instead of words', () => {
+  const layers = 2;
+  const evaluations = (engine: ScriptedEngine) =>
+    engine.calls.flatMap((call) => (call.type === 'evaluate' ? [call.request] : []));
+
   it('is what the base model says with the source before the question', async () => {
     const engine = saying({});
-    const [sample] = await distilledSamples(engine, [pair]);
-    const [call] = engine.calls.flatMap((c) => (c.type === 'score' ? [c.request] : []));
-    assert.equal(lastMessage(call!), `${pair.source}\n\n${pair.instruction}`);
-    assert.deepEqual([call!.fastWeights, call!.answer], [false, sample!.answer]);
+    const [sample] = await distilledSamples(engine, [pair], { layers });
+    const [request] = evaluations(engine);
+    assert.ok(request!.samples[0]!.prompt.includes(`${pair.source}\n\n${pair.instruction}`));
+    assert.deepEqual([request!.weights, request!.layers, request!.samples[0]!.answer], [null, layers, sample!.answer]);
     assert.ok(!sample!.prompt.includes(pair.source));
-    assert.equal(sample!.targets!.length, (await engine.tokenize(sample!.answer)).length);
+    const tokens = await engine.tokenize(sample!.answer);
+    assert.deepEqual(
+      sample!.targets!.map((target) => target?.tokens[0]),
+      tokens,
+    );
+  });
+
+  it('is the word itself where the model would say another one', async () => {
+    const engine = saying({});
+    const { evaluate } = engine;
+    engine.evaluate = async (request) => {
+      const found = await evaluate.call(engine, request);
+      return { ...found, losses: found.losses.map((of) => of.map((loss, t) => (t === 1 ? 3 : loss))) };
+    };
+    const [sample] = await distilledSamples(engine, [pair], { layers });
+    assert.equal(sample!.targets![1], undefined);
+    assert.ok(sample!.targets!.every((target, t) => t === 1 || target));
   });
 
   it('is what it says of its own answer to an ordinary prompt, up to where that was cut off', async () => {
     const engine = saying({});
     const answers = [{ instruction: 'Why?', output: 'Because it', whole: false }];
     const [words] = await anchorSamples(engine, answers);
-    const [distribution] = await anchorSamples(engine, answers, { distributions: true });
+    const [distribution] = await anchorSamples(engine, answers, { distributions: true, layers });
     assert.equal(words!.targets, undefined);
     assert.equal(distribution!.answer, 'Because it');
     assert.equal(distribution!.targets!.length, 2);

@@ -1,11 +1,12 @@
 /** Optimisers against steps computed by hand, and what one call of `train` does with its request. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { evaluate } from '../../src/engine/training/evaluate.ts';
 import { inputOf } from '../../src/engine/training/forward.ts';
 import { withZeroB } from '../../src/engine/training/initialise.ts';
 import { captureInputs } from '../../src/engine/training/inputs.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
-import { freePieces, sampleLosses } from '../../src/engine/training/pieces.ts';
+import { freePieces } from '../../src/engine/training/pieces.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
 import { EarlyEnd, train } from '../../src/engine/training/train.ts';
 import { Trainer } from '../../src/engine/training/trainer.ts';
@@ -281,14 +282,24 @@ describe('train', () => {
     const expected = (await trainer.losses(pieces)).flat();
     freePieces(pieces);
     trainer.free();
-    const found = await sampleLosses(top, samples, weights);
+    const { losses: found, likely } = await evaluate(top, samples, { weights, likely: 5 });
     assert.deepEqual(
       found.map((losses) => losses.length),
       samples.map((s) => s.tokens.length - s.promptLength),
     );
     assert.ok(relativeDeviation(found.flat(), expected) < 1e-5);
     const nudged = { ...weights, tensors: weights.tensors.map((t) => ({ ...t, b: t.b.map((x) => x + 0.1) })) };
-    assert.ok(relativeDeviation((await sampleLosses(top, samples, nudged)).flat(), expected) > 1e-3);
+    const other = await evaluate(top, samples, { weights: nudged });
+    assert.ok(relativeDeviation(other.losses.flat(), expected) > 1e-3);
+    assert.equal(other.likely, undefined);
+    for (const [i, of] of likely!.entries())
+      for (const [t, { tokens, logProbs }] of of.entries()) {
+        assert.equal(new Set(tokens).size, 5);
+        const label = samples[i]!.tokens[samples[i]!.promptLength + t]!;
+        const place = tokens.indexOf(label);
+        if (place >= 0) assert.ok(Math.abs(logProbs[place]! + found[i]![t]!) < 1e-4);
+        else assert.ok(Math.min(...logProbs) >= -found[i]![t]! - 1e-4, 'the label is less probable');
+      }
   });
 
   it('goes on from a checkpoint to the same bits', async () => {

@@ -471,7 +471,7 @@ const questionOf = (sample: Sample) => /What is the \w+\?/.exec(sample.prompt)![
 /** The questions whose losses were looked at last, of which the weakest were to be replayed. */
 function candidates(engine: ScriptedEngine): string[] {
   return engine.calls
-    .flatMap((call) => (call.type === 'losses' ? [call.request.samples] : []))
+    .flatMap((call) => (call.type === 'evaluate' ? [call.request.samples] : []))
     .at(-1)!
     .map(questionOf);
 }

@@ -9,22 +9,23 @@ import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { trainsOnGpu } from '../training/backends.ts';
+import { evaluate } from '../training/evaluate.ts';
 import { collectLikely } from '../training/head.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
-import { sampleLosses } from '../training/pieces.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
 import { train as trainPrepared } from '../training/train.ts';
 import type {
   ChatMessage,
   Engine,
+  EvaluateRequest,
+  Evaluation,
   FastWeights,
   FinishReason,
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
   Likely,
-  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -281,10 +282,10 @@ export class LlamaEngine implements Engine {
     });
   }
 
-  losses({ samples, weights, signal }: LossesRequest): Promise<number[][]> {
+  evaluate({ samples, weights, layers, likely, signal }: EvaluateRequest): Promise<Evaluation> {
     return this.#inOrder(async () => {
-      const { top, prefix } = this.#trainingFor(this.#adaptedBy(weights));
-      return sampleLosses(top, await prefix.prepare(samples, signal), weights, signal);
+      const { top, prefix } = this.#trainingFor(weights ? this.#adaptedBy(weights) : { layers, attention: false });
+      return evaluate(top, await prefix.prepare(samples, signal), { weights, likely, signal });
     });
   }
 

@@ -9,11 +9,12 @@ import { TmemError, throwIfAborted } from '../errors.ts';
 import type {
   ChatMessage,
   Engine,
+  EvaluateRequest,
+  Evaluation,
   FastWeights,
   GenerateEvent,
   GenerateRequest,
   InitialiseRequest,
-  LossesRequest,
   ModelInfo,
   Sample,
   Score,
@@ -52,7 +53,7 @@ const DOING: Record<Method | 'generate', string> = {
   renderSample: 'applying the chat template',
   generate: 'generating',
   score: 'scoring an answer',
-  losses: 'computing losses',
+  evaluate: 'evaluating samples',
   initialise: 'preparing fast weights',
   train: 'training',
   setFastWeights: 'loading fast weights',
@@ -294,8 +295,8 @@ class EngineClient implements Engine {
     return this.#call('score', [request], signal);
   }
 
-  losses({ signal, ...request }: LossesRequest): Promise<number[][]> {
-    return this.#call('losses', [request], signal);
+  evaluate({ signal, ...request }: EvaluateRequest): Promise<Evaluation> {
+    return this.#call('evaluate', [request], signal);
   }
 
   initialise({ signal, ...request }: InitialiseRequest): Promise<FastWeights> {

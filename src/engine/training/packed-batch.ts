@@ -18,7 +18,7 @@ export interface PreparedSample extends TokenisedSample {
   readonly hidden: Float32Array;
   readonly weight: number;
   /** At each answer token, in place of it. */
-  readonly targets?: readonly Likely[] | undefined;
+  readonly targets?: readonly (Likely | undefined)[] | undefined;
 }
 
 /** A token that a row is to predict, and with which probability: the label has 1. */

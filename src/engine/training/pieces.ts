@@ -1,10 +1,8 @@
 /** A step's samples as the pieces that graphs are built of, and what their losses are. */
 import { throwIfAborted } from '../errors.ts';
 import type { Native } from '../native/library.ts';
-import type { FastWeights } from '../types.ts';
 import type { GraphRunner } from './backends.ts';
 import { type Deltas, FirstLayer, forward } from './forward.ts';
-import { LoraState } from './lora-state.ts';
 import { crossEntropy, type RowLosses, rowLosses } from './loss.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
@@ -85,36 +83,6 @@ export async function piecesLosses(
     await yieldToEvents();
   }
   return found;
-}
-
-/** Samples whose losses are computed at a time: bounds memory. */
-const SAMPLES = 16;
-
-/** The same of samples that are not trained. */
-export async function sampleLosses(
-  top: TopLayers,
-  samples: readonly PreparedSample[],
-  weights: FastWeights | undefined,
-  signal?: AbortSignal,
-): Promise<number[][]> {
-  const runner = top.backends.newRunner();
-  const frozen = weights && new LoraState(top, weights, { trained: false });
-  const setting = { top, deltas: { frozen }, runner };
-  const found: number[][] = [];
-  try {
-    for (let i = 0; i < samples.length; i += SAMPLES) {
-      const pieces = packPieces(setting, samples.slice(i, i + SAMPLES));
-      try {
-        found.push(...(await piecesLosses(setting, pieces, signal)));
-      } finally {
-        freePieces(pieces);
-      }
-    }
-    return found;
-  } finally {
-    frozen?.free();
-    runner.free();
-  }
 }
 
 /** Of the rows of a batch, when the graph has run. */
