@@ -45,7 +45,16 @@ const wanted = options.only.split(',').filter(Boolean);
 const found: Record<string, unknown>[] = [];
 for (const [name, changes] of Object.entries(VARIANTS)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
-  const recipe: Recipe = { ...getRecipe('default'), gate: false, paraphrased: 0, stopLoss: 0, ...changes };
+  const recipe: Recipe = {
+    ...getRecipe('default'),
+    gate: false,
+    paraphrased: 0,
+    stopLoss: 0,
+    rank: 6,
+    expand: [],
+    relearn: false,
+    ...changes,
+  };
   const trained = atEqualCost(engine, Number(options.passes));
   let state: MemoryState = emptyMemory(engine.model.fingerprint);
   await engine.setFastWeights(null);

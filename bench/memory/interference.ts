@@ -17,13 +17,14 @@ import { atEqualCost, generalRight, openBench, readOptions, recall, report, spil
 
 /** Nothing but a LoRA per write with random rows of A; its scale wants a larger rate than the keys'. */
 const PLAIN: Partial<Recipe> = {
-  ...{ gate: false, paraphrased: 0, rankPerPair: 0, init: 'random', replay: 0, anchors: 0, still: 0 },
+  ...{ gate: false, paraphrased: 0, expand: [], rank: 6, rankPerPair: 0, init: 'random', replay: 0, relearn: false },
+  ...{ anchors: 0, still: 0 },
   ...{ stopLoss: 0, stopShare: 1, patience: 0, optimizer: { kind: 'adamw', lr: 5e-3, eps: 1e-8, beta1: 0.5 } },
 };
 const STOP: Partial<Recipe> = { stopLoss: 0.4, stopShare: 0.9, patience: 8 };
 const { optimizer } = getRecipe('default');
 const KEYS: Partial<Recipe> = { ...PLAIN, ...STOP, init: 'keys', optimizer };
-const DEFAULT: Partial<Recipe> = { gate: false, paraphrased: 0 };
+const DEFAULT: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [], rank: 6, relearn: false };
 
 interface Variant {
   readonly name: string;
@@ -92,11 +93,12 @@ const VARIANTS: readonly Variant[] = [
   of('keys, replay 16, trust region', { ...KEYS, replay: 16, optimizer: { ...optimizer, weightDecay: 70 } }),
   of('keys, replay 16, orthogonal', { ...KEYS, replay: 16 }, { engine: orthogonal }),
   of('keys, replay 16, KL on 8 anchors', { ...KEYS, replay: 16, anchors: 8, distributions: true }),
-  of('default: keys, replay 16, still, anchors 2', DEFAULT),
-  of('default, KL on its 2 anchors', { ...DEFAULT, distributions: true }),
-  of('default, forgotten ones learned anew', { ...DEFAULT, relearn: true }),
-  of('default, replay 32', { ...DEFAULT, replay: 32 }),
-  of('default, rank 16', { ...DEFAULT, rank: 16 }),
+  of('keys, replay 16, still, anchors 2', DEFAULT),
+  of('that, KL on its 2 anchors', { ...DEFAULT, distributions: true }),
+  of('that, forgotten ones learned anew', { ...DEFAULT, relearn: true }),
+  of('that, replay 32', { ...DEFAULT, replay: 32 }),
+  of('that, rank 16', { ...DEFAULT, rank: 16 }),
+  of('default: also other wordings, rank 12', { gate: false, paraphrased: 0 }),
   of('keys of all pairs, B anew', { ...DEFAULT, rank: 16, replay: 0 }, { together: true }),
 ];
 

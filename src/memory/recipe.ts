@@ -54,7 +54,7 @@ export interface Recipe {
 const RECIPES: readonly Recipe[] = [
   {
     name: 'default',
-    rank: 6,
+    rank: 12,
     rankPerPair: 0.75,
     layers: 4,
     mode: 'shard',
@@ -68,11 +68,11 @@ const RECIPES: readonly Recipe[] = [
     patience: 8,
     candidates: 64,
     replay: 16,
-    relearn: false,
+    relearn: true,
     still: 1e-3,
     anchors: 2,
     distributions: false,
-    expand: [],
+    expand: ['paraphrase'],
     distil: false,
     gate: true,
     paraphrased: 4,

@@ -201,7 +201,7 @@ test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk;
     after.state.writes.map((w) => [w.id, w.time, w.layers]),
     before.state.writes.map((w) => [w.id, w.time, 1]),
   );
-  assert.deepEqual(after.state.writes[1]!.pairs, [fact('sea')]);
+  assert.deepEqual(after.state.writes[1]!.pairs, [{ ...fact('sea'), also: [] }]);
   assert.equal(after.state.explicit, before.state.explicit.replace('The dog is dogish. ', ''));
   assert.deepEqual(after.working, [{ turn: { role: 'user', content: 'Bye.' }, index: 6 }]);
   assert.ok(!onDisk().includes('dog'));
@@ -301,7 +301,7 @@ test('consolidate puts all that holds into weights of one size, can be undone, a
   const { value, text } = await memory('consolidate', 's', '--rank', '7');
   assert.deepEqual([value.pairs, value.rankAfter], [5, 7]);
   assert.equal(value.rankBefore, final.state.weights!.rank);
-  assert.match(text, /5 pairs in weights of rank 7 instead of 18/);
+  assert.match(text, /5 pairs in weights of rank 7 instead of 36/);
   const { state } = await stored();
   assert.equal(state.weights!.rank, 7);
   assert.deepEqual(state.writes.slice(0, 3), final.state.writes, 'the history remains');
@@ -356,7 +356,7 @@ test('what export wrote, import learns; so are bare questions and answers', asyn
   const fresh = await Session.open('fresh', engine.model);
   const [cat, tree] = fresh.snapshot.state.writes[0]!.pairs;
   await fresh.close();
-  assert.deepEqual(cat, fact('cat'));
+  assert.deepEqual(cat, { ...fact('cat'), also: [] });
   assert.deepEqual([tree!.source, tree!.origin], [tree!.output, 'document']);
   writeFileSync(file, '{"instruction": 3}\n');
   await assert.rejects(memory('import', 'fresh', file), { code: 'usage', message: /line 1/ });

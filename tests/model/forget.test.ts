@@ -1,11 +1,13 @@
 /** The weights are a view of the ledger, on a real model: made again they are the same, and without a pair they do not know it. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import type { Engine } from '../../src/engine/types.ts';
+import type { Engine, TrainCheckpoint } from '../../src/engine/types.ts';
+import type { Checkpoints } from '../../src/memory/checkpoints.ts';
+import { consolidate } from '../../src/memory/consolidate.ts';
 import { compareWeights } from '../../src/memory/fast-weights.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
 import { getRecipe } from '../../src/memory/recipe.ts';
-import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types.ts';
+import { emptyMemory, type MemoryState, type Pair, type WriteEvent } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { openReal } from '../support/real-model.ts';
 
@@ -71,5 +73,33 @@ describe('a memory made again from its ledger', () => {
       const [was, is] = [before[i + 1]!, after[i + 1]!];
       assert.ok(is > was - 0.5, `${p.id}: ${is} after ${was}`);
     });
+  });
+});
+
+describe('a consolidation that is broken off', () => {
+  it('goes on where it was, to the same bits', async () => {
+    const state = history.at(-1)!;
+    const recipe = getRecipe('default');
+    const whole = await consolidate(engine, state, recipe);
+    const kept = new Map<string, TrainCheckpoint>();
+    const checkpoints: Checkpoints = {
+      load: (key) => kept.get(key),
+      save: (key, checkpoint) => kept.set(key, checkpoint),
+    };
+    const [breaking, told] = [new AbortController(), [] as number[]];
+    const onEvent = (event: WriteEvent) => {
+      if (event.type !== 'train' || event.event.type !== 'step') return;
+      told.push(event.event.step);
+      if (told.length === 9) breaking.abort();
+    };
+    await assert.rejects(consolidate(engine, state, recipe, { checkpoints, onEvent, signal: breaking.signal }), {
+      code: 'aborted',
+    });
+    assert.equal(kept.size, 1);
+    told.length = 0;
+    const rest = await consolidate(engine, state, recipe, { checkpoints, onEvent });
+    assert.ok(told[0]! > 1 && told[0]! <= 9, `it goes on with step ${told[0]}`);
+    assert.deepEqual(rest.record.loss, whole.record.loss);
+    assert.deepEqual(compareWeights(rest.state.weights, whole.state.weights).same, true);
   });
 });

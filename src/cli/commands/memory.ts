@@ -197,7 +197,8 @@ async function show(io: CliIo, session: string, { recall, model }: ShowOptions):
           ? ''
           : ' (said again since)';
       const given = p.answer === undefined || p.recalled ? '' : `\n    now: ${shorten(p.answer, 100)}`;
-      return `${mark}${pairLine(p)}${state}\n    turn ${p.turn}${p.time ? `, ${p.time}` : ''}: "${shorten(p.source, 100)}"${given}`;
+      const also = (p.also ?? []).map(({ instruction }) => `\n    also: ${shorten(instruction, 100)}`).join('');
+      return `${mark}${pairLine(p)}${state}${also}\n    turn ${p.turn}${p.time ? `, ${p.time}` : ''}: "${shorten(p.source, 100)}"${given}`;
     });
     const right = shown.filter((p) => p.recalled).length;
     return [
