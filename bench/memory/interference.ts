@@ -98,7 +98,7 @@ const VARIANTS: readonly Variant[] = [
   of('that, forgotten ones learned anew', { ...DEFAULT, relearn: true }),
   of('that, replay 32', { ...DEFAULT, replay: 32 }),
   of('that, rank 16', { ...DEFAULT, rank: 16 }),
-  of('default: also other wordings, rank 12', { gate: false, paraphrased: 0 }),
+  of('default: that, also other wordings, forgotten ones learned anew', { gate: false, paraphrased: 0 }),
   of('keys of all pairs, B anew', { ...DEFAULT, rank: 16, replay: 0 }, { together: true }),
 ];
 

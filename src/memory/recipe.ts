@@ -54,7 +54,7 @@ export interface Recipe {
 const RECIPES: readonly Recipe[] = [
   {
     name: 'default',
-    rank: 12,
+    rank: 6,
     rankPerPair: 0.75,
     layers: 4,
     mode: 'shard',

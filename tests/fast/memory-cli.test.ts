@@ -301,7 +301,7 @@ test('consolidate puts all that holds into weights of one size, can be undone, a
   const { value, text } = await memory('consolidate', 's', '--rank', '7');
   assert.deepEqual([value.pairs, value.rankAfter], [5, 7]);
   assert.equal(value.rankBefore, final.state.weights!.rank);
-  assert.match(text, /5 pairs in weights of rank 7 instead of 36/);
+  assert.match(text, /5 pairs in weights of rank 7 instead of 18/);
   const { state } = await stored();
   assert.equal(state.weights!.rank, 7);
   assert.deepEqual(state.writes.slice(0, 3), final.state.writes, 'the history remains');
