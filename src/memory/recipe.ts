@@ -68,7 +68,7 @@ const RECIPES: readonly Recipe[] = [
     patience: 8,
     candidates: 64,
     replay: 16,
-    relearn: true,
+    relearn: false,
     still: 1e-3,
     anchors: 2,
     distributions: false,
