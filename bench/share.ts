@@ -3,6 +3,7 @@
  * by the best library on the machine, over the time of the epoch. One run without a BLAS in the step, one with it where there is one.
  *   node bench/share.ts [--model qwen2.5-coder-1.5b] [--pairs 16] [--layers 4]
  */
+import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { resolveModel } from '../src/engine/models/store.ts';
@@ -26,7 +27,7 @@ const pairs = positive({ pairs: options.pairs }, 'pairs');
 const layers = positive({ layers: options.layers }, 'layers');
 const EPOCHS = 5;
 const REPEATS = 3;
-const threads = 2;
+const threads = os.availableParallelism();
 
 interface Product {
   readonly M: number;
@@ -93,7 +94,7 @@ async function inside(): Promise<Inside> {
   });
   await engine.close();
   const products = [...found.values()];
-  const best = findBlas(process.env.TMEM_SHARE_BLAS ?? 'auto');
+  const best = findBlas('auto');
   if (!best) throw new Error('No BLAS is on this machine to compare with; install OpenBLAS or MKL.');
   best.setThreads(threads);
   const timed = products.map((product) => {

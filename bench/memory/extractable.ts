@@ -2,14 +2,14 @@
  * What to train beside a pair so that its fact is found by other questions: forms of `memory/expand.ts` and context distillation, at equal
  * cost (sample passes a write). Two facts about each person, in writes of 8; asked in the pair's words, in two other wordings, with other
  * words for the attribute, the other way round, and over two hops. None of these questions is trained.
- *   node bench/memory/extractable.ts [--model qwen2.5-coder-1.5b] [--writes 2] [--passes 416] [--seed 3] [--only NAME,NAME]
+ *   node bench/memory/extractable.ts [--model qwen2.5-coder-1.5b] [--writes 2] [--passes 416] [--seed 3] [--only 'NAME;NAME']
  */
 import { getRecipe, type Recipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, type Fact, makeLinkedFacts } from '../facts.ts';
-import { table } from '../support/report.ts';
-import { atEqualCost, generalRight, openBench, readOptions, recall, report, spill } from './support.ts';
+import { atEqualCost, openBench, readOptions, recall } from './support.ts';
+import { compareVariants } from './variants.ts';
 
 const PEOPLE_A_WRITE = 4;
 const VARIANTS: Record<string, Partial<Recipe>> = {
@@ -34,55 +34,34 @@ const facts = people.flat();
 /** By its person, the other fact; asked by this one's value. */
 const hops = people.flatMap(([one, other]) => [hop(one, other), hop(other, one)]);
 const reversed = facts.map((f) => ({ ...f, instruction: `Whose ${f.attribute} is ${f.value}?`, value: f.person }));
-const general = (await generalRight(engine)).slice(0, 50);
-const spilt = await spill(engine);
-
 function hop(from: Fact, to: Fact): Fact {
   return { ...to, instruction: `What is the ${to.attribute} of the person whose ${from.attribute} is ${from.value}?` };
 }
 
-const wanted = options.only.split(',').filter(Boolean);
-const found: Record<string, unknown>[] = [];
-for (const [name, changes] of Object.entries(VARIANTS)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
-  const recipe: Recipe = {
-    ...getRecipe('default'),
-    gate: false,
-    paraphrased: 0,
-    stopLoss: 0,
-    rank: 6,
-    expand: [],
-    relearn: false,
-    ...changes,
-  };
+/** Like the default but for what it trains beside a pair, and no early end, so that all cost the same. */
+const PAIRS_ALONE: Recipe = { ...getRecipe('default'), gate: false, paraphrased: 0, stopLoss: 0, expand: [] };
+
+async function write(recipe: Recipe): Promise<Record<string, number>> {
   const trained = atEqualCost(engine, Number(options.passes));
   let state: MemoryState = emptyMemory(engine.model.fingerprint);
-  await engine.setFastWeights(null);
-  const start = performance.now();
   for (const [w, list] of writes.entries()) {
     const pairs = asPairs(list, w).map((pair) => ({ ...pair, time: '2026-05-12' }));
     state = (await writePairs(trained, state, pairs, recipe)).state;
   }
-  const s = (performance.now() - start) / 1000;
-  found.push({
-    ...{ name, s, own: await recall(engine, facts), reworded: await recall(engine, facts, (f) => f.reworded) },
-    paraphrase: await recall(engine, facts, (f) => [f.paraphrase]),
-    ...{ reversed: await recall(engine, reversed), hops: await recall(engine, hops) },
-    ...{ general: (await generalRight(engine, general)).length, ...(await spilt()) },
-  });
-  console.error(JSON.stringify(found.at(-1)));
+  return {};
 }
-const percent = (x: unknown) => `${Math.round(100 * (x as number))} %`;
-const asked = ['own', 'reworded', 'paraphrase', 'reversed', 'hops'];
-console.error(
-  table([
-    ['trained beside', ...asked, `general of ${general.length}`, 'nats', 'KL', 's'],
-    ...found.map((f) => [
-      ...[f.name as string, ...asked.map((kind) => percent(f[kind])), String(f.general)],
-      ...[f.nats, f.kl].map((x) => (x as number).toFixed(3)),
-      (f.s as number).toFixed(0),
-    ]),
-  ]),
+
+await compareVariants(
+  'extractable',
+  engine,
+  options,
+  Object.entries(VARIANTS).map(([name, changes]) => ({ name, write: () => write({ ...PAIRS_ALONE, ...changes }) })),
+  {
+    own: () => recall(engine, facts),
+    reworded: () => recall(engine, facts, (f) => f.reworded),
+    paraphrase: () => recall(engine, facts, (f) => [f.paraphrase]),
+    reversed: () => recall(engine, reversed),
+    hops: () => recall(engine, hops),
+  },
 );
-report('extractable', engine, options, { general: general.length, variants: found });
 await engine.close();

@@ -257,8 +257,6 @@ export interface TrainRequest {
 
 /** Between two epochs, all that a training needs to go on as if it had not been broken off. */
 export interface TrainCheckpoint {
-  /** Epochs that are done. */
-  readonly epoch: number;
   /** B and AdamW's moments, row-major [out, R]. */
   readonly tensors: readonly {
     readonly name: string;
@@ -270,6 +268,7 @@ export interface TrainCheckpoint {
   readonly losses: readonly Float64Array[];
   /** Most samples that were learned at once, and epochs since then. */
   readonly watched: { readonly most: number; readonly epochsSince: number };
+  /** What is done. */
   readonly steps: TrainResult['steps'];
   readonly epochs: TrainResult['epochs'];
 }
@@ -315,10 +314,7 @@ export interface Engine {
   generate(request: GenerateRequest): AsyncIterable<GenerateEvent>;
   /** Log-probabilities of a given answer. */
   score(request: ScoreRequest): Promise<Score>;
-  /**
-   * What the training's graph gives for samples: faster than `score` where they are trained soon, and of the same bits whatever else the
-   * engine has done.
-   */
+  /** What the training's graph gives for samples: faster than `score` where they are trained, too, as what is below the trained layers is kept. */
   evaluate(request: EvaluateRequest): Promise<Evaluation>;
   /** New fast weights with B = 0. */
   initialise(request: InitialiseRequest): Promise<FastWeights>;

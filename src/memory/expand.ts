@@ -4,7 +4,7 @@
  */
 import { complete, type Engine } from '../engine/types.ts';
 import { paraphrase } from './paraphrase.ts';
-import { addedWords, contentWords, normalise } from './recall.ts';
+import { addedWords, capitalised, contentWords, normalise } from './recall.ts';
 import type { Pair, Wording } from './types.ts';
 
 /**
@@ -13,8 +13,8 @@ import type { Pair, Wording } from './types.ts';
  */
 export type Form = 'paraphrase' | 'reversed' | 'statement' | 'dated';
 
-/** Wordings of `paraphrase` that are trained; those that come after them are asked. */
-export const TRAINED_WORDINGS = 2;
+/** Wordings of `paraphrase` that are trained. */
+const TRAINED_WORDINGS = 2;
 
 /**
  * The pairs with what is trained beside each: written by the base model where a rule cannot, and checked against the pair. Those that have it
@@ -33,6 +33,7 @@ export function withWordings(
   );
 }
 
+/** Other wordings of one pair. */
 export async function expand(
   engine: Engine,
   pair: Pair,
@@ -90,7 +91,7 @@ async function reversed(engine: Engine, pair: Pair, signal: AbortSignal | undefi
     signal,
   });
   const words = new Set(normalise(text).split(' '));
-  const names = pair.instruction.match(/(?<=\s)\p{Lu}[\p{L}-]*/gu) ?? [];
+  const names = capitalised(pair.instruction);
   const namesAnswer = addedWords(pair).every((word) => words.has(word));
   const asksForNamed = names.length > 0 && !names.some((name) => words.has(normalise(name)));
   return text.trim().endsWith('?') && namesAnswer && asksForNamed ? [text.trim()] : [];

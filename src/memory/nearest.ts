@@ -39,8 +39,9 @@ interface Indexed {
 
 /**
  * The n pairs that share most with a question, best first: BM25 over the stems (Porter's) of their questions and answers. Pairs that
- * share no stem with it are left out. A pair's questions are its own and its other wordings. The similarity is Dice's coefficient of the two questions that share most, every stem weighing its inverse
- * document frequency: words that many pairs hold tell little, one that none holds tells most.
+ * share no stem with it are left out. A pair's questions are its own and its other wordings. The similarity is Dice's coefficient of the two
+ * questions that share most, every stem weighing its inverse document frequency: words that many pairs hold tell little, one that none holds
+ * tells most.
  */
 export function nearestPairs(pairs: readonly Pair[], question: string, n: number): NearestPair[] {
   const documents = pairs.map(index);

@@ -1,6 +1,6 @@
 /** Questions in other words, which are asked after a write and never trained on: what a memory is good for. */
 import { complete, type Engine } from '../engine/types.ts';
-import { normalise } from './recall.ts';
+import { capitalised, normalise } from './recall.ts';
 
 /** Every word that is said to the model. */
 const EXAMPLES: readonly (readonly [string, ...string[]])[] = [
@@ -21,7 +21,7 @@ const EXAMPLES: readonly (readonly [string, ...string[]])[] = [
 ];
 const TOKENS = 48;
 
-/** At most `ways` (2 to 4) other ways to ask, by the base model; those that lost a name or number of the question are left out. */
+/** At most `ways` other ways to ask, by the base model; those that lost a name or number of the question are left out. */
 export async function paraphrase(
   engine: Engine,
   question: string,
@@ -57,9 +57,9 @@ function strings(text: string): string[] {
 
 /** Whether every word with a capital letter behind the first word, and every number, is in the other question. */
 function keepsNames(question: string, other: string): boolean {
-  const named = question.match(/(?<=\s)\p{Lu}[\p{L}-]*|[\p{L}\p{N}]*\p{N}[\p{L}\p{N}]*/gu) ?? [];
+  const numbers = question.match(/[\p{L}\p{N}]*\p{N}[\p{L}\p{N}]*/gu) ?? [];
   const words = new Set(normalise(other).split(' '));
-  return named.every((name) =>
+  return [...capitalised(question), ...numbers].every((name) =>
     normalise(name)
       .split(' ')
       .every((word) => words.has(word)),

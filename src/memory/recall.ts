@@ -23,6 +23,11 @@ export function contentWords(text: string): string[] {
   return kept.length > 0 ? kept : words;
 }
 
+/** Words with a capital letter behind the first word: names, mostly. */
+export function capitalised(text: string): string[] {
+  return text.match(/(?<=\s)\p{Lu}[\p{L}-]*/gu) ?? [];
+}
+
 /** True when the answer holds every content word of the expected text, in order and next to each other but for fillers. */
 export function holds(answer: string, expected: string): boolean {
   return ` ${contentWords(answer).join(' ')} `.includes(` ${contentWords(expected).join(' ')} `);

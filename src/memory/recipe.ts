@@ -30,8 +30,6 @@ export interface Recipe {
   readonly candidates: number;
   /** Earlier pairs trained beside the new ones: those that are remembered worst. */
   readonly replay: number;
-  /** Whether A has directions for those of them that are forgotten, too, as for new ones. */
-  readonly relearn: boolean;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
   readonly still: number;
   /** Ordinary prompts with the model's own answers trained beside the pairs. */
@@ -68,7 +66,6 @@ const RECIPES: readonly Recipe[] = [
     patience: 8,
     candidates: 64,
     replay: 16,
-    relearn: false,
     still: 1e-3,
     anchors: 2,
     distributions: false,
@@ -94,7 +91,6 @@ const RECIPES: readonly Recipe[] = [
     patience: 0,
     candidates: 0,
     replay: 0,
-    relearn: false,
     still: 0,
     anchors: 0,
     distributions: false,

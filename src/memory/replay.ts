@@ -5,14 +5,6 @@ import type { Pair } from './types.ts';
 
 /** Earlier pairs that are looked at for each one that is replayed: the cost of looking grows with them. */
 const CANDIDATES = 4;
-/** A token with this loss or more may be another one in greedy decoding. */
-const FORGOTTEN = Math.LN2;
-
-export interface Replayed {
-  readonly pair: Pair;
-  /** Whether the weights no longer say it. */
-  readonly forgotten: boolean;
-}
 
 interface Choice {
   readonly count: number;
@@ -30,16 +22,16 @@ export async function chooseReplayed(
   engine: Engine,
   earlier: readonly Pair[],
   { count, turn, ...options }: Choice,
-): Promise<Replayed[]> {
+): Promise<Pair[]> {
   const candidates = spreadOver(earlier, count * CANDIDATES, turn);
-  if (candidates.length === 0) return [];
+  if (candidates.length <= count) return candidates;
   const samples = await pairSamples(engine, candidates);
   const { losses } = await engine.evaluate({ samples, ...options });
   return candidates
     .map((pair, i) => ({ pair, worst: Math.max(...losses[i]!) }))
     .sort((a, b) => b.worst - a.worst)
     .slice(0, count)
-    .map(({ pair, worst }) => ({ pair, forgotten: worst >= FORGOTTEN }));
+    .map(({ pair }) => pair);
 }
 
 /** At most n pairs, evenly spread and moving on with every turn. */

@@ -17,7 +17,7 @@ import { paraphrase } from './paraphrase.ts';
 import { type Question, quiz, score } from './quiz.ts';
 import { normalise } from './recall.ts';
 import type { Recipe } from './recipe.ts';
-import { chooseReplayed, type Replayed, spreadOver } from './replay.ts';
+import { chooseReplayed, spreadOver } from './replay.ts';
 import { anchorSamples, distilledSamples, pairSamples } from './samples.ts';
 import type { MemoryState, Pair, QuizResult, WriteEvent, WriteRecord } from './types.ts';
 
@@ -177,7 +177,8 @@ interface Trained {
 interface Material {
   /** Earlier pairs whose inputs Delta is kept from. */
   readonly earlier: readonly Pair[];
-  readonly replayed: readonly Replayed[];
+  /** Earlier pairs that are trained again. */
+  readonly replayed: readonly Pair[];
   readonly anchors: readonly OwnAnswer[];
 }
 
@@ -192,25 +193,15 @@ async function trainWrite(
 ): Promise<Trained> {
   const { signal, onEvent = () => {} } = options;
   const { layers } = recipe;
-  const again = recipe.relearn ? material.replayed.filter(({ forgotten }) => forgotten).map(({ pair }) => pair) : [];
-  const facts = pairs.length + again.length;
-  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(facts * recipe.rankPerPair)));
+  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
   const own = recipe.distil
     ? await distilledSamples(engine, pairs, { layers, signal })
     : await pairSamples(engine, pairs);
-  const fresh = [
-    ...own,
-    ...(await pairSamples(
-      engine,
-      pairs.flatMap(({ also = [] }) => also),
-    )),
-  ];
+  const others = pairs.flatMap(({ also = [] }) => also);
+  const fresh = [...own, ...(await pairSamples(engine, others))];
   const by = recipe.distributions ? ({ distributions: true, layers, signal } as const) : 'words';
   const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, by))];
-  const replay = await pairSamples(
-    engine,
-    material.replayed.map(({ pair }) => pair),
-  );
+  const replay = await pairSamples(engine, material.replayed);
   let weights: FastWeights;
   let frozen: FastWeights | undefined;
   if (recipe.mode === 'continue' && state.weights) {
@@ -221,7 +212,7 @@ async function trainWrite(
       recipe.init === 'keys' || recipe.init === 'null-space'
         ? {
             kind: 'keys' as const,
-            samples: [...fresh, ...(await pairSamples(engine, again))],
+            samples: fresh,
             ordinary: await ordinarySamples(engine),
             scale: recipe.scale,
             ridge: recipe.ridge,
@@ -237,7 +228,7 @@ async function trainWrite(
     if (event.type === 'step') loss.push(event.loss);
     onEvent({ type: 'train', event, totalSteps });
   };
-  const request = (lr: number): TrainRequest => ({
+  const requestWith = (lr: number): TrainRequest => ({
     samples,
     weights,
     frozen,
@@ -258,11 +249,12 @@ async function trainWrite(
   const train = (lr: number) => {
     loss.length = 0;
     const { checkpoints } = options;
-    if (!checkpoints) return engine.train(request(lr), onTrain);
-    const key = keyOfTraining(engine.model.fingerprint, request(lr));
+    const request = requestWith(lr);
+    if (!checkpoints) return engine.train(request, onTrain);
+    const key = keyOfTraining(engine.model.fingerprint, request);
     const from = checkpoints.load(key);
     if (from) loss.push(...from.steps.map((step) => step.loss));
-    return engine.train({ ...request(lr), checkpoints: { from } }, (event) => {
+    return engine.train({ ...request, checkpoints: { from } }, (event) => {
       if (event.type === 'checkpoint') checkpoints.save(key, event.checkpoint);
       else onTrain(event);
     });

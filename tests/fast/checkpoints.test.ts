@@ -11,19 +11,18 @@ process.env.TMEM_HOME = home;
 after(() => rmSync(home, { recursive: true, force: true }));
 const folder = join(home, 'checkpoints');
 
-const checkpoint = (epoch: number): TrainCheckpoint => ({
-  epoch,
+const checkpoint = (done: number): TrainCheckpoint => ({
   tensors: [{ name: 'x', b: Float32Array.of(1, -0), m: Float32Array.of(2, 3), v: Float32Array.of(4, Number.NaN) }],
   losses: [Float64Array.of(0.1)],
   watched: { most: 1, epochsSince: 0 },
   steps: [{ loss: 2, gradNorm: 1 }],
-  epochs: [{ loss: 2, ms: 5 }],
+  epochs: Array.from({ length: done }, () => ({ loss: 2, ms: 5 })),
 });
 
 it('keeps the last checkpoint of one training in a file, bit by bit, until it is removed', async () => {
   const kept = new FileCheckpoints('ann');
   assert.equal(kept.load('a'), undefined);
-  for (const epoch of [1, 2, 3]) kept.save('a', checkpoint(epoch));
+  for (const done of [1, 2, 3]) kept.save('a', checkpoint(done));
   await kept.close();
   assert.deepEqual(new FileCheckpoints('ann').load('a'), checkpoint(3));
   assert.equal(new FileCheckpoints('ann').load('b'), undefined, 'of another training');

@@ -37,7 +37,6 @@ const RECIPE: Recipe = {
   stopShare: 0.75,
   patience: 2,
   replay: 8,
-  relearn: false,
   anchors: 6,
   gate: true,
   paraphrased: 0,
@@ -208,7 +207,7 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
     ...(await anchorSamples(engine, own(ORDINARY.slice(n, 2 * n)))),
   ]);
   assert.deepEqual(first!.replay, []);
-  assert.deepEqual(second!.replay, (await render(engine, facts('first', 3))).reverse());
+  assert.deepEqual(second!.replay, await render(engine, facts('first', 3)));
   assert.equal(second!.stop!.samples, 2);
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
@@ -511,7 +510,7 @@ test('of few earlier pairs all are candidates; none without replay', async () =>
   const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
   const kept = facts('a', 3).map((pair) => pair.instruction);
   await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(replayed(engine), kept.toReversed());
+  assert.deepEqual(replayed(engine), kept);
   await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
   assert.deepEqual(replayed(engine), []);
 });
@@ -539,7 +538,7 @@ test('an answer that was replaced, by an earlier write or by this one, is neithe
   const stands = [fact('job', 'pilot'), fact('town', 'Ghent')];
   const [training] = trainings(engine);
   assert.deepEqual(training!.samples, await render(engine, [dog]));
-  assert.deepEqual(training!.replay!.toReversed(), await render(engine, stands));
+  assert.deepEqual(training!.replay, await render(engine, stands));
   assert.deepEqual(training!.still?.samples, await render(engine, stands));
 });
 

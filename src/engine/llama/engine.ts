@@ -10,7 +10,7 @@ import { tmemHome } from '../home.ts';
 import type { Adapter, Context } from '../native/library.ts';
 import { trainsOnGpu } from '../training/backends.ts';
 import { evaluate } from '../training/evaluate.ts';
-import { collectLikely } from '../training/head.ts';
+import { logSumExp, mostLikely } from '../training/head.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
@@ -229,12 +229,7 @@ export class LlamaEngine implements Engine {
         const scored = (tokens: Int32Array) => Float32Array.from(tokens, (token) => logits[token]! - whole);
         logProbs[i] = logits[answer[i]!]! - whole;
         greedy[i] = argmax(logits) === answer[i];
-        if (request.likely) {
-          const found = new Set<number>();
-          collectLikely(logits, logits.length, request.likely, found);
-          const tokens = Int32Array.from(found);
-          likely[i] = { tokens, logProbs: scored(tokens) };
-        }
+        if (request.likely) likely[i] = mostLikely(logits, request.likely, whole);
         if (request.others) others[i] = scored(request.others[i] ?? new Int32Array(0));
         return null;
       },
@@ -444,13 +439,4 @@ export class LlamaEngine implements Engine {
       return weights;
     }
   }
-}
-
-/** log(sum(exp(x))). */
-function logSumExp(x: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (const v of x) if (v > max) max = v;
-  let sum = 0;
-  for (const v of x) sum += Math.exp(v - max);
-  return max + Math.log(sum);
 }

@@ -21,6 +21,9 @@ const MAX_SEQUENCES = 64;
 /** Samples whose hidden states are kept for later writes (replayed pairs and anchors come again). */
 const CACHED_SAMPLES = 1024;
 
+/** What does not depend on the loss. */
+type States = Omit<PreparedSample, 'weight' | 'targets'>;
+
 interface KeyedSample extends TokenisedSample {
   readonly key: string;
 }
@@ -35,7 +38,7 @@ export class PrefixPass {
   #batch: TokenBatch;
   #callback: Callback;
   #captured: Float32Array[] = [];
-  #cache = new Map<string, Omit<PreparedSample, 'weight' | 'targets'>>();
+  #cache = new Map<string, States>();
   #needsOutputs: boolean;
   #toTheEnd = false;
 
@@ -220,10 +223,7 @@ export class PrefixPass {
 }
 
 /** What a sample's loss is of. @throws TmemError `usage` when there are more or fewer targets than answer tokens. */
-function withLoss(
-  states: Omit<PreparedSample, 'weight' | 'targets'>,
-  { weight = 1, targets, answer }: Sample,
-): PreparedSample {
+function withLoss(states: States, { weight = 1, targets, answer }: Sample): PreparedSample {
   const answers = states.tokens.length - states.promptLength;
   if (targets && targets.length !== answers)
     throw new TmemError(

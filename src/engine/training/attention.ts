@@ -168,8 +168,8 @@ export interface PlannedBlock extends Omit<AttentionBlock, 'mask'> {
   readonly columns: Int32Array;
 }
 
-/** ggml's blocked F32 kernels want sums over a multiple of this. */
-const UNIT = 16;
+/** ggml's blocked F32 kernels, which sums over tokens go through in attention and in the gradient of B, want a multiple of this. */
+export const TOKENS_UNIT = 16;
 /** Tokens that a block's queries reach over, unless so few queries already do. */
 const REACH = 160;
 
@@ -178,9 +178,9 @@ export function planBlocks(queries: readonly number[], { T, shared, starts }: Pa
   const blocks: PlannedBlock[] = [];
   for (let from = 0; from < queries.length; ) {
     const first = starts[queries[from]!]!;
-    let n = UNIT;
-    while (from + n < queries.length && queries[Math.min(from + n + UNIT, queries.length) - 1]! - first < REACH)
-      n += UNIT;
+    let n = TOKENS_UNIT;
+    while (from + n < queries.length && queries[Math.min(from + n + TOKENS_UNIT, queries.length) - 1]! - first < REACH)
+      n += TOKENS_UNIT;
     n = Math.min(n, queries.length - from);
     blocks.push(blockOf({ from, n }, first, queries[from + n - 1]!));
     from += n;
@@ -191,7 +191,7 @@ export function planBlocks(queries: readonly number[], { T, shared, starts }: Pa
     // Shared tokens among the queries see only such: what is shared is then what their run begins with.
     const seen = first < shared ? 0 : shared;
     const begin = first < shared ? 0 : first;
-    const whole = Math.ceil((seen + last + 1 - begin) / UNIT) * UNIT - seen;
+    const whole = Math.ceil((seen + last + 1 - begin) / TOKENS_UNIT) * TOKENS_UNIT - seen;
     const n = whole <= T ? whole : last + 1 - begin;
     const keys = { from: Math.min(begin, T - n), n };
     const columns = Int32Array.from({ length: seen + n }, (_, j) => {
@@ -203,7 +203,7 @@ export function planBlocks(queries: readonly number[], { T, shared, starts }: Pa
   }
 }
 
-/** Whether a query's token sees another one, not further back than a window. */
+/** Whether a query's token sees another one, as far as samples go; -1 is seen by none. */
 export function sees(token: number, other: number, { shared, starts }: PackedTokens): boolean {
   return other >= 0 && other <= token && (other < shared || other >= starts[token]!);
 }

@@ -1,6 +1,6 @@
 /** Samples that are not trained: their losses, and what the model would rather have said. */
 import type { Evaluation, FastWeights, Likely } from '../types.ts';
-import { collectLikely } from './head.ts';
+import { mostLikely } from './head.ts';
 import { LoraState } from './lora-state.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { freePieces, packPieces, piecesLosses } from './pieces.ts';
@@ -25,7 +25,9 @@ export async function evaluate(
   const setting = { top, deltas: { frozen }, runner };
   const losses: number[][] = [];
   const rows: Likely[] = [];
-  const collect = (logits: Float32Array, V: number) => rows.push(...likelyOf(logits, V, k));
+  const collect = (logits: Float32Array, V: number) => {
+    for (let at = 0; at < logits.length; at += V) rows.push(mostLikely(logits.subarray(at, at + V), k));
+  };
   try {
     for (let i = 0; i < samples.length; i += SAMPLES) {
       const pieces = packPieces(setting, samples.slice(i, i + SAMPLES));
@@ -46,17 +48,4 @@ export async function evaluate(
     return rows.slice(row - of.length, row);
   });
   return { losses, likely };
-}
-
-/** The k most probable tokens of each row of logits [rows, V]. */
-function likelyOf(logits: Float32Array, V: number, k: number): Likely[] {
-  return Array.from({ length: logits.length / V }, (_, i) => {
-    const row = logits.subarray(i * V, (i + 1) * V);
-    const found = new Set<number>();
-    collectLikely(row, V, k, found);
-    const tokens = Int32Array.from(found);
-    const largest = row.reduce((a, b) => Math.max(a, b));
-    const whole = largest + Math.log(row.reduce((sum, x) => sum + Math.exp(x - largest), 0));
-    return { tokens, logProbs: Float32Array.from(tokens, (token) => row[token]! - whole) };
-  });
 }

@@ -1,5 +1,6 @@
 import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, TYPE } from '../native/library.ts';
+import type { Likely } from '../types.ts';
 import type { Linear } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -69,6 +70,23 @@ export class CandidateHead implements Head {
     this.#f.bufferFree(this.#buffer);
     this.#f.free(this.#context);
   }
+}
+
+/** The k most probable tokens of one row of logits, and their log-probabilities; `whole` is its log(sum(exp)). */
+export function mostLikely(logits: Float32Array, k: number, whole = logSumExp(logits)): Likely {
+  const found = new Set<number>();
+  collectLikely(logits, logits.length, k, found);
+  const tokens = Int32Array.from(found);
+  return { tokens, logProbs: Float32Array.from(tokens, (token) => logits[token]! - whole) };
+}
+
+/** log(sum(exp(x))). */
+export function logSumExp(x: Float32Array): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (const v of x) if (v > max) max = v;
+  let sum = 0;
+  for (const v of x) sum += Math.exp(v - max);
+  return max + Math.log(sum);
 }
 
 /** Adds the k most probable tokens of each row of logits [rows, V] to `found`. */

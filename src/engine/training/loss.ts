@@ -47,16 +47,3 @@ export function crossEntropyGradient(
   });
   return { parts, gradient: all! };
 }
-
-/**
- * Loss of each of `rows` rows from the log-probabilities of the parts' targets: the KL divergence from what a row is to predict, which is
- * minus the log-probability where that is one token.
- */
-export function rowLosses(rows: number, parts: readonly { part: RowPart; logProbs: Float32Array }[]): Float64Array {
-  const losses = new Float64Array(rows);
-  for (const { part, logProbs } of parts)
-    part.targets.forEach(({ row, probability }, i) => {
-      if (probability > 0) losses[row]! += probability * (Math.log(probability) - logProbs[i]!);
-    });
-  return losses;
-}

@@ -2,7 +2,7 @@ import { TmemError } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
 import type { Likely } from '../types.ts';
 import type { LayerInputs, RowInputs } from './architectures/types.ts';
-import { type AttentionBlock, planBlocks, sees } from './attention.ts';
+import { type AttentionBlock, planBlocks, sees, TOKENS_UNIT } from './attention.ts';
 import { fullHead, type Head } from './head.ts';
 import type { TopLayers } from './top-layers.ts';
 
@@ -41,9 +41,6 @@ export interface RowPart {
   readonly flatTargets: Tensor;
   readonly probabilities: Tensor;
 }
-
-/** ggml's blocked F32 kernels, which sums over tokens go through in attention and in the gradient of B, want a multiple of this. */
-const TOKENS_UNIT = 16;
 
 /** A row of logits has the vocabulary's size; a product with fewer rows than this is not worth its weight's way through the caches. */
 export const HEAD_ROWS = 256;
@@ -146,28 +143,18 @@ export class PackedBatch {
     this.rowWeights = f.new2(c, TYPE.F32, 1, A);
     const window = top.shape.window?.size ?? Number.POSITIVE_INFINITY;
     const isWindowed = samples.some((s) => s.tokens.length > window);
-    const fill: (() => void)[] = [];
-    const set = (t: Tensor, data: ArrayBufferView) => f.tensorSet(t, data, 0, data.byteLength);
+    /** What goes into tensors once they have memory. */
+    const contents: [Tensor, ArrayBufferView][] = [];
     const rowInputs = (of: readonly number[]): RowInputs => {
       const rowPositions = f.new1(c, TYPE.I32, of.length);
-      fill.push(() =>
-        set(
-          rowPositions,
-          Int32Array.from(of, (t) => positions[t]!),
-        ),
-      );
+      contents.push([rowPositions, Int32Array.from(of, (t) => positions[t]!)]);
       const planned = planBlocks(of, packed);
       const within = (reach: number): AttentionBlock[] =>
         planned.map(({ columns, ...block }) => {
           const tokens = of.slice(block.queries.from, block.queries.from + block.queries.n);
           const mask = f.new2(c, TYPE.F32, columns.length, tokens.length);
           const near = (t: number, other: number) => positions[t]! - positions[other]! < reach;
-          fill.push(() =>
-            set(
-              mask,
-              maskOf(tokens, columns, (t, other) => sees(t, other, packed) && near(t, other)),
-            ),
-          );
+          contents.push([mask, maskOf(tokens, columns, (t, other) => sees(t, other, packed) && near(t, other))]);
           return { ...block, mask };
         });
       const blocks = within(Number.POSITIVE_INFINITY);
@@ -177,14 +164,10 @@ export class PackedBatch {
     const buffer = f.allocateContext(c, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
-    for (const one of fill) one();
-    set(this.hidden, hidden);
-    set(this.rows, Int32Array.from(rows));
-    for (const part of this.parts)
-      set(
-        part.probabilities,
-        Float32Array.from(part.targets, (target) => target.probability),
-      );
+    contents.push([this.hidden, hidden], [this.rows, Int32Array.from(rows)]);
+    for (const { probabilities, targets } of this.parts)
+      contents.push([probabilities, Float32Array.from(targets, (target) => target.probability)]);
+    for (const [tensor, data] of contents) f.tensorSet(tensor, data, 0, data.byteLength);
     this.targets = targets;
     this.head = fullHead(top);
     this.setHead(this.head);

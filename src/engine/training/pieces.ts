@@ -3,14 +3,11 @@ import { throwIfAborted } from '../errors.ts';
 import type { Native } from '../native/library.ts';
 import type { GraphRunner } from './backends.ts';
 import { type Deltas, FirstLayer, forward } from './forward.ts';
-import { crossEntropy, type RowLosses, rowLosses } from './loss.ts';
+import { crossEntropy, type RowLosses } from './loss.ts';
 import { groupSamples, PackedBatch, type PreparedSample } from './packed-batch.ts';
 import type { TopLayers } from './top-layers.ts';
 
-/**
- * Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: activations grow with them, the
- * attention with their square.
- */
+/** Tokens computed at once; a step with more accumulates its gradient over several graphs. Bounds memory: activations grow with them. */
 export const MAX_PIECE_TOKENS = 640;
 
 export interface Piece {
@@ -85,14 +82,20 @@ export async function piecesLosses(
   return found;
 }
 
-/** Of the rows of a batch, when the graph has run. */
+/**
+ * Of the A rows of a batch, when the graph has run: the KL divergence from what a row is to predict, which is minus the log-probability where
+ * that is one token.
+ */
 export function readLosses(f: Native, parts: readonly RowLosses[], A: number): Float64Array {
-  const read = parts.map(({ part, logProbs }) => {
+  const losses = new Float64Array(A);
+  for (const { part, logProbs } of parts) {
     const values = new Float32Array(part.targets.length);
     f.tensorGet(logProbs, values, 0, values.byteLength);
-    return { part, logProbs: values };
-  });
-  return rowLosses(A, read);
+    part.targets.forEach(({ row, probability }, i) => {
+      if (probability > 0) losses[row]! += probability * (Math.log(probability) - values[i]!);
+    });
+  }
+  return losses;
 }
 
 /** Losses of each sample's answer tokens, from those of the rows. */

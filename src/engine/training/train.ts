@@ -144,11 +144,12 @@ export async function train(
       steps.push(...from.steps);
       epochResults.push(...from.epochs);
     }
-    for (let epoch = from?.epoch ?? 0; epoch < epochs; epoch++) {
+    const first = epochResults.length;
+    for (let epoch = first; epoch < epochs; epoch++) {
       // Where all take the likely tokens anew: which those are is then no part of what must be kept.
-      if (checkpoints && epoch > (from?.epoch ?? 0) && all.every((step) => step.looksNext)) {
+      if (checkpoints && epoch > first && all.every((step) => step.looksNext)) {
         const watched = end?.state ?? { most: 0, epochsSince: 0 };
-        const kept = { epoch, losses: losses().map((of) => of.slice()), watched, tensors: trainer.tensors() };
+        const kept = { losses: losses().map((of) => of.slice()), watched, tensors: trainer.tensors() };
         onEvent({ type: 'checkpoint', checkpoint: { ...kept, steps: [...steps], epochs: [...epochResults] } });
       }
       if (end?.reached(losses())) {

@@ -1,7 +1,6 @@
 import { throwIfAborted } from '../errors.ts';
 import { type GgmlContext, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer, TrainCheckpoint } from '../types.ts';
-import type { GraphRunner } from './backends.ts';
 import { forward } from './forward.ts';
 import { CandidateHead, fullHead, type Head } from './head.ts';
 import { LoraState, resizeRows } from './lora-state.ts';
@@ -24,10 +23,8 @@ export interface GradientResult {
  */
 export class Trainer {
   readonly state: LoraState;
-  #top: TopLayers;
   #setting: Setting;
   #frozen: LoraState | undefined;
-  #runner: GraphRunner;
   #optimizerContext: GgmlContext;
   #optimizerBuffer;
   #optimizerParams: Tensor;
@@ -43,13 +40,15 @@ export class Trainer {
     frozen?: FastWeights,
     penalties: ReadonlyMap<string, Float32Array> = new Map(),
   ) {
-    this.#top = top;
     this.#optimizer = optimizer;
     const f = top.native;
     this.state = new LoraState(top, weights, { trained: true });
     this.#frozen = frozen && new LoraState(top, frozen, { trained: false });
-    this.#runner = top.backends.newRunner();
-    this.#setting = { top, deltas: { trained: this.state, frozen: this.#frozen }, runner: this.#runner };
+    this.#setting = {
+      top,
+      deltas: { trained: this.state, frozen: this.#frozen },
+      runner: top.backends.newRunner(),
+    };
     this.#optimizerContext = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
     this.#optimizerParams = f.new1(this.#optimizerContext, TYPE.F32, optimizer.kind === 'sgd' ? 2 : 7);
     for (const name of penalties.keys())
@@ -64,8 +63,9 @@ export class Trainer {
   }
 
   free(): void {
-    const f = this.#top.native;
-    this.#runner.free();
+    const { top, runner } = this.#setting;
+    const f = top.native;
+    runner.free();
     f.bufferFree(this.#optimizerBuffer);
     f.free(this.#optimizerContext);
     this.state.free();
@@ -74,11 +74,11 @@ export class Trainer {
 
   /** Over the whole vocabulary. */
   get head(): Head {
-    return fullHead(this.#top);
+    return fullHead(this.#setting.top);
   }
 
   candidateHead(tokens: Iterable<number>): CandidateHead {
-    return new CandidateHead(this.#top, tokens);
+    return new CandidateHead(this.#setting.top, tokens);
   }
 
   /** Packs the samples of one step. */
@@ -115,11 +115,11 @@ export class Trainer {
     { batch, first }: Piece,
     accumulate: boolean,
   ): { loss: number; squares: number; tokenLosses: number[][] } {
-    const top = this.#top;
+    const { top, deltas, runner } = this.#setting;
     const f = top.native;
     const tape = top.newTape();
     const { c, graph } = tape;
-    const { rows } = forward(tape, top, this.#setting.deltas, batch, first);
+    const { rows } = forward(tape, top, deltas, batch, first);
     const { parts, gradient } = crossEntropyGradient(tape, batch, rows);
     for (const { logProbs } of parts) f.setOutput(logProbs);
     tape.backward(rows, gradient);
@@ -135,7 +135,7 @@ export class Trainer {
       squares.push({ tensor: square, value: new Float32Array(1) });
     }
     let losses!: Float64Array;
-    this.#runner.run(tape, {
+    runner.run(tape, {
       after: () => {
         losses = readLosses(f, parts, batch.A);
         for (const s of squares) f.tensorGet(s.tensor, s.value, 0, 4);
@@ -167,7 +167,7 @@ export class Trainer {
 
   /** One optimiser step along the gradient in the state. */
   step(): void {
-    const top = this.#top;
+    const { top, runner } = this.#setting;
     const f = top.native;
     const o = this.#optimizer;
     this.#step++;
@@ -185,7 +185,7 @@ export class Trainer {
             1 / (1 - (o.beta2 ?? 0.999) ** this.#step),
           ];
     f.tensorSet(this.#optimizerParams, Float32Array.from(params), 0, params.length * 4);
-    const tape = this.#top.newTape();
+    const tape = top.newTape();
     for (const slot of this.state.slots.values()) {
       f.setParam(slot.b);
       const P = this.#penalties.get(slot.name);
@@ -197,6 +197,6 @@ export class Trainer {
           : f.stepAdamW(tape.c, slot.b, gradient, slot.m!, slot.v!, this.#optimizerParams),
       );
     }
-    this.#runner.run(tape);
+    runner.run(tape);
   }
 }

@@ -8,7 +8,7 @@ import type { TopLayers } from '../top-layers.ts';
 export interface RowInputs {
   readonly positions: Tensor;
   readonly blocks: readonly AttentionBlock[];
-  /** The same for layers that see only so many tokens back. */
+  /** The same for layers that see only so many tokens back; the same blocks where no sample is longer. */
   readonly windowBlocks: readonly AttentionBlock[];
 }
 
