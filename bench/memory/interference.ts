@@ -18,8 +18,8 @@ import { compareVariants } from './variants.ts';
 const { optimizer, stopLoss, stopShare, patience } = getRecipe('default');
 /** Random rows of A are of another size than the keys', and want a larger rate. */
 const PLAIN_ADAMW = { kind: 'adamw', lr: 5e-3, eps: 1e-8, beta1: 0.5 } as const;
-/** The default without other wordings. */
-const PAIRS_ALONE: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [] };
+/** The default without other wordings, and as many replayed however many are forgotten. */
+const PAIRS_ALONE: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [], replayForgotten: 0 };
 /** Nothing but a LoRA per write. */
 const PLAIN: Partial<Recipe> = {
   ...{ ...PAIRS_ALONE, rankPerPair: 0, init: 'random', replay: 0, anchors: 0, still: 0 },
@@ -102,8 +102,9 @@ const REMEDIES: readonly Remedy[] = [
   of('keys, replay 16, still, anchors 2', PAIRS_ALONE),
   of('that, KL on its 2 anchors', { ...PAIRS_ALONE, distributions: true }),
   of('that, replay 32', { ...PAIRS_ALONE, replay: 32 }),
+  of('that, replay 16 and up to 32 forgotten', { ...PAIRS_ALONE, replayForgotten: 32 }),
   of('that, rank 16', { ...PAIRS_ALONE, rank: 16 }),
-  of('default: that, also other wordings', { gate: false, paraphrased: 0 }),
+  of('default: the last, also other wordings', { gate: false, paraphrased: 0 }),
   of('keys of all pairs, B anew', { ...PAIRS_ALONE, rank: 16, replay: 0 }, { together: true }),
 ];
 

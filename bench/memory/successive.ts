@@ -23,13 +23,18 @@ line({ write: 0, general: general.length, controls: (await controls(engine)).rig
 let state = emptyMemory(engine.model.fingerprint);
 for (const [w, list] of facts.entries()) {
   const start = performance.now();
-  const { state: next, record } = await writePairs(engine, state, asPairs(list, w), recipe);
+  let replayed = 0;
+  const { state: next, record } = await writePairs(engine, state, asPairs(list, w), recipe, {
+    onEvent: (event) => {
+      if (event.type === 'replay') replayed = event.pairs;
+    },
+  });
   state = next;
   const { loss, verdict, recalled, reason, quiz = [] } = record;
   const reworded = score(quiz, 'paraphrase');
   const { right, wrong } = await controls(engine);
   line({
-    ...{ write: w + 1, verdict, reason, steps: loss.length, own: recalled / list.length },
+    ...{ write: w + 1, verdict, reason, replayed, steps: loss.length, own: recalled / list.length },
     ...{ reworded: `${reworded.right} of ${reworded.asked}` },
     ...{ first: await recall(engine, facts[0]!), controls: right, wrong },
     s: Math.round((performance.now() - start) / 1000),

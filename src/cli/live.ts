@@ -1,6 +1,7 @@
 /** An episode as it is seen on the terminal: progress lines while something runs, one line for what came of it. */
 import type { DropCounts } from '../agent/pairs.ts';
 import type { TraceListener } from '../agent/trace.ts';
+import { trainedIds } from '../memory/ledger.ts';
 import { score } from '../memory/quiz.ts';
 import type { WriteRecord } from '../memory/types.ts';
 import type { CliIo, Progress } from './io.ts';
@@ -37,7 +38,9 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
       const write = event.event;
       if (write.type === 'write-start') {
         [asked, pairs] = [0, write.pairs];
-        update('train', null, `preparing ${count(pairs, 'pair')}, ${write.replayed} earlier ones beside them`);
+        update('train', null, `preparing ${count(pairs, 'pair')}`);
+      } else if (write.type === 'replay') {
+        update('train', null, `preparing ${count(pairs, 'pair')}, ${write.pairs} earlier ones beside them`);
       } else if (write.type === 'train' && write.event.type === 'step') {
         const { step, loss } = write.event;
         const fraction = write.totalSteps ? step / write.totalSteps : null;
@@ -57,12 +60,12 @@ export function liveView(io: Pick<CliIo, 'note' | 'progress'>): TraceListener {
 
 /** A write in one line. */
 export function describeWrite(record: WriteRecord): string {
-  const { verdict, pairs, recalled, loss, ms, reason } = record;
+  const { verdict, recalled, loss, ms, reason } = record;
   if (verdict === 'empty') return 'Nothing to write: no pairs.';
   const curve = loss.length > 0 ? `, loss ${loss[0]!.toFixed(2)} to ${loss.at(-1)!.toFixed(2)}` : '';
   if (verdict === 'refused')
     return `Write refused${reason ? ` (${reason})` : ''}${curve}: the weights are as before, the facts are kept as text.`;
-  const asked = record.consolidated?.pairs.length ?? pairs.length;
+  const asked = trainedIds(record).length;
   const reworded = score(record.quiz ?? [], 'paraphrase');
   const other = reworded.asked > 0 ? `, ${reworded.right} of ${reworded.asked} in other words` : '';
   return `Written: ${recalled} of ${count(asked, 'pair')} recalled${other}${curve}, ${(ms / 1000).toFixed(1)} s.`;

@@ -63,11 +63,10 @@ export async function recallNow(io: CliIo, session: string, pairs: readonly Pair
 
 /** Recall against the number of pairs, and what to do when it falls. */
 export async function capacity(io: CliIo, session: string, { model }: ModelOption): Promise<void> {
-  const { peekSession } = await import('../memory/session.ts');
+  const { peekSession, recordsOf } = await import('../memory/session.ts');
   const { standingPairs } = await import('../memory/ledger.ts');
   const { advise } = await import('../memory/capacity.ts');
-  const stored = await peekSession(session);
-  const records = stored.writes.map((w) => w.record);
+  const records = recordsOf(await peekSession(session));
   const pairs = standingPairs(records);
   if (pairs.length === 0) throw new TmemError('usage', `Session ${session} has nothing in its weights yet.`);
   const answers = await recallNow(io, session, pairs, model);
@@ -92,8 +91,8 @@ export async function forget(io: CliIo, session: string, query: string, options:
   const { findPairs, withoutPairs } = await import('../memory/forget.ts');
   const { prove } = await import('../memory/prove.ts');
   const { FileCheckpoints } = await import('../memory/checkpoints.ts');
-  const { peekSession } = await import('../memory/session.ts');
-  const records = (await peekSession(session)).writes.map((w) => w.record);
+  const { peekSession, recordsOf } = await import('../memory/session.ts');
+  const records = recordsOf(await peekSession(session));
   const found = findPairs(records, query);
   if (found.length === 0)
     throw new TmemError(

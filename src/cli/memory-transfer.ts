@@ -80,20 +80,15 @@ async function consolidateSession(io: CliIo, name: string, { model, recipe, rank
 }
 
 async function merge(io: CliIo, name: string, others: readonly string[], options: WriteSettings): Promise<void> {
-  const { peekSession } = await import('../memory/session.ts');
+  const { peekSession, recordsOf } = await import('../memory/session.ts');
   const { newTo } = await import('../memory/transfer.ts');
-  const own = await peekSession(name);
-  let writes = own.writes.map((w) => w.record);
+  let writes = recordsOf(await peekSession(name));
   const pairs: Pair[] = [];
   for (const other of others) {
-    const from = await peekSession(other);
-    const found = newTo(
-      writes,
-      from.writes.map((w) => w.record),
-    );
-    pairs.push(...found);
+    const theirs = recordsOf(await peekSession(other));
+    pairs.push(...newTo(writes, theirs));
     // What one of them brings is known when the next one is looked at.
-    writes = [...writes, ...from.writes.map((w) => w.record)];
+    writes = [...writes, ...theirs];
   }
   if (pairs.length === 0)
     return io.result({ session: name, written: 0, recalled: 0 }, () => `Session ${name} holds all of that already.`);
@@ -112,13 +107,13 @@ async function importFile(io: CliIo, name: string, file: string, options: WriteS
 }
 
 async function migrate(io: CliIo, name: string, { to, as }: MigrateOptions): Promise<void> {
-  const { peekSession, sessionNames } = await import('../memory/session.ts');
+  const { peekSession, recordsOf, sessionNames } = await import('../memory/session.ts');
   const { standingPairs } = await import('../memory/ledger.ts');
   const stored = await peekSession(name);
   const target = as ?? `${name}-${to.replace(/^.*[/:]/, '').replace(/[^A-Za-z0-9._-]/g, '-')}`.slice(0, 64);
   if ((await sessionNames()).includes(target))
     throw new TmemError('usage', `There is a session ${target} already; give another name with --as.`);
-  const pairs = standingPairs(stored.writes.map((w) => w.record));
+  const pairs = standingPairs(recordsOf(stored));
   const records = await withSession(
     io,
     target,

@@ -70,6 +70,10 @@ export function unsupported(pairs: readonly Pair[]): Pair[] {
   });
 }
 
+/** Ids of the pairs that a write trained: new ones, or the earlier ones that it consolidates. */
+export const trainedIds = ({ pairs, consolidated }: WriteRecord): readonly string[] =>
+  consolidated?.pairs ?? pairs.map(({ id }) => id);
+
 /** Pairs of a write that were not recalled after it. */
 export function notRecalled({ pairs, quiz = [] }: WriteRecord): Pair[] {
   const missed = new Set(quiz.filter(({ kind, ok }) => kind === 'pair' && !ok).map(({ pair }) => pair));

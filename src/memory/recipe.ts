@@ -30,6 +30,8 @@ export interface Recipe {
   readonly candidates: number;
   /** Earlier pairs trained beside the new ones: those that are remembered worst. */
   readonly replay: number;
+  /** As many more of those that are forgotten: an answer token has `stopLoss` or more. */
+  readonly replayForgotten: number;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
   readonly still: number;
   /** Ordinary prompts with the model's own answers trained beside the pairs. */
@@ -60,12 +62,13 @@ const RECIPES: readonly Recipe[] = [
     // A large eps keeps AdamW from moving what hardly matters: the same recall with a smaller B and half the spill (LOG.md).
     optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3, beta1: 0.5 },
     epochs: 24,
-    batch: 64,
+    batch: 128,
     stopLoss: 0.4,
     stopShare: 0.9,
     patience: 8,
     candidates: 64,
     replay: 16,
+    replayForgotten: 32,
     still: 1e-3,
     anchors: 2,
     distributions: false,
@@ -91,6 +94,7 @@ const RECIPES: readonly Recipe[] = [
     patience: 0,
     candidates: 0,
     replay: 0,
+    replayForgotten: 0,
     still: 0,
     anchors: 0,
     distributions: false,

@@ -3,11 +3,13 @@ import type { Engine, FastWeights } from '../engine/types.ts';
 import { pairSamples } from './samples.ts';
 import type { Pair } from './types.ts';
 
-/** Earlier pairs that are looked at for each one that is replayed: the cost of looking grows with them. */
-const CANDIDATES = 4;
+/** Earlier pairs that are looked at: hidden states below the cut are kept, so one costs the trained layers and the head. */
+const CANDIDATES = 256;
 
 interface Choice {
   readonly count: number;
+  /** At most this many more of those with an answer token of `forgotten.loss` or more. */
+  readonly forgotten: { readonly count: number; readonly loss: number };
   readonly turn: number;
   readonly weights: FastWeights;
   readonly layers: number;
@@ -15,22 +17,22 @@ interface Choice {
 }
 
 /**
- * The `count` pairs that the weights remember worst, of some that are spread over all and move on with every turn: the answer token with the
- * highest loss decides ("maximally interfered retrieval", arXiv 1908.04742, but before the write).
+ * The `count` pairs that the weights remember worst, and more where more are forgotten, of some that are spread over all and move on with
+ * every turn: the answer token with the highest loss decides ("maximally interfered retrieval", arXiv 1908.04742, but before the write).
  */
 export async function chooseReplayed(
   engine: Engine,
   earlier: readonly Pair[],
-  { count, turn, ...options }: Choice,
+  { count, forgotten, turn, ...options }: Choice,
 ): Promise<Pair[]> {
-  const candidates = spreadOver(earlier, count * CANDIDATES, turn);
-  if (candidates.length <= count) return candidates;
+  const candidates = spreadOver(earlier, CANDIDATES, turn);
+  if (count === 0 || candidates.length <= count) return candidates.slice(0, count);
   const samples = await pairSamples(engine, candidates);
   const { losses } = await engine.evaluate({ samples, ...options });
   return candidates
     .map((pair, i) => ({ pair, worst: Math.max(...losses[i]!) }))
     .sort((a, b) => b.worst - a.worst)
-    .slice(0, count)
+    .filter(({ worst }, i) => i < count || (i < count + forgotten.count && worst >= forgotten.loss))
     .map(({ pair }) => pair);
 }
 

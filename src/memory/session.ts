@@ -62,6 +62,9 @@ export function checkSessionName(name: string): void {
     );
 }
 
+/** The ledger's records of stored writes. */
+export const recordsOf = ({ writes }: Pick<StoredState, 'writes'>): WriteRecord[] => writes.map((w) => w.record);
+
 /** What is stored of a session, without opening it. @throws TmemError `missing` when there is none, or it is damaged. */
 export async function peekSession(name: string, url: string = storeUrl()): Promise<StoredState> {
   checkSessionName(name);
@@ -254,7 +257,7 @@ async function stateAt(
 ): Promise<MemoryState> {
   return {
     ...emptyMemory(model.fingerprint),
-    writes: writes.slice(0, n).map((w) => w.record),
+    writes: recordsOf({ writes: writes.slice(0, n) }),
     explicit,
     weights: weights === null ? null : await store.weights(weights, lock.db),
   };

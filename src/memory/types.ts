@@ -96,7 +96,9 @@ export function emptyMemory(baseFingerprint: string): MemoryState {
 
 /** What a write reports while it runs. */
 export type WriteEvent =
-  | { readonly type: 'write-start'; readonly pairs: number; readonly replayed: number; readonly anchors: number }
+  | { readonly type: 'write-start'; readonly pairs: number; readonly anchors: number }
+  /** Earlier pairs that are trained again beside the new ones. */
+  | { readonly type: 'replay'; readonly pairs: number }
   | { readonly type: 'train'; readonly event: TrainEvent; readonly totalSteps?: number }
   | {
       readonly type: 'quiz';

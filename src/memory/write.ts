@@ -82,16 +82,17 @@ export async function writePairs(
   const earlier = standingPairs(state.writes, pairs);
   const prompts = rotate(ORDINARY, recipe.anchors, state.writes.length).map((o) => o.instruction);
   const anchors = prompts.length > 0 ? await ownAnswers(engine, prompts, signal) : [];
-  const planned = Math.min(earlier.length, recipe.replay);
-  onEvent({ type: 'write-start', pairs: pairs.length, replayed: planned, anchors: anchors.length });
+  onEvent({ type: 'write-start', pairs: pairs.length, anchors: anchors.length });
   try {
     pairs = await withWordings(engine, pairs, recipe.expand, signal);
     const questions: Question[] = await questionsFor(engine, state, pairs, earlier, recipe, signal);
     let trained: Trained;
     try {
       const { weights } = state;
-      const choice = { count: recipe.replay, turn: state.writes.length, layers: recipe.layers, signal };
+      const forgotten = { count: recipe.replayForgotten, loss: recipe.stopLoss };
+      const choice = { count: recipe.replay, forgotten, turn: state.writes.length, layers: recipe.layers, signal };
       const replayed = weights ? await chooseReplayed(engine, earlier, { ...choice, weights }) : [];
+      onEvent({ type: 'replay', pairs: replayed.length });
       const material = { earlier, replayed, anchors };
       trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
     } catch (error) {

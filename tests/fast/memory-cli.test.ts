@@ -307,12 +307,13 @@ test('consolidate puts all that holds into weights of one size, can be undone, a
   assert.deepEqual(state.writes.slice(0, 3), final.state.writes, 'the history remains');
   assert.equal(state.writes[3]!.consolidated!.pairs.length, 5);
   assert.deepEqual(state.writes[3]!.pairs, []);
+  assert.match((await memory('log', 's')).text, /^ *4 .* committed +5 .* consolidated$/m);
   assert.equal((await memory('verify', 's')).value.ok, true);
   assert.match((await memory('show', 's')).text, /id-sky-s .*until/);
   const left = await memory('forget', 's', 'sea');
   assert.equal(left.value.pairsLeft, 5);
   assert.equal((await stored()).state.writes[3]!.consolidated!.pairs.length, 4, 'it is consolidated again without it');
-  await memory('undo', 's');
+  assert.match((await memory('undo', 's')).text, /^Taken back: the consolidation of \S+ with 4 pairs\./);
   assert.equal((await stored()).state.writes.length, 3);
 });
 

@@ -11,6 +11,7 @@ import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
+import { spreadOver } from '../../src/memory/replay.ts';
 import { anchorSamples } from '../../src/memory/samples.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
@@ -37,6 +38,7 @@ const RECIPE: Recipe = {
   stopShare: 0.75,
   patience: 2,
   replay: 8,
+  replayForgotten: 0,
   anchors: 6,
   gate: true,
   paraphrased: 0,
@@ -155,7 +157,7 @@ test('a committed write is in force, on record, and told step by step', async ()
   assert.deepEqual([request.epochs, request.batch], [RECIPE.epochs, RECIPE.batch]);
   assert.deepEqual(request.stop, { samples: 3, loss: RECIPE.stopLoss, share: RECIPE.stopShare, patience: 2 });
 
-  assert.deepEqual(events[0], { type: 'write-start', pairs: 3, replayed: 0, anchors: RECIPE.anchors });
+  assert.deepEqual(events[0], { type: 'write-start', pairs: 3, anchors: RECIPE.anchors });
   const told = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e] : []));
   assert.deepEqual(
     told.map((e) => [e.event.type === 'step' && e.event.loss, e.totalSteps]),
@@ -467,52 +469,55 @@ function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][
 
 const questionOf = (sample: Sample) => /What is the \w+\?/.exec(sample.prompt)![0];
 
-/** The questions whose losses were looked at last, of which the weakest were to be replayed. */
-function candidates(engine: ScriptedEngine): string[] {
-  return engine.calls
-    .flatMap((call) => (call.type === 'evaluate' ? [call.request.samples] : []))
-    .at(-1)!
-    .map(questionOf);
-}
-
 /** What the last training replayed. */
 const replayed = (engine: ScriptedEngine) => trainings(engine).at(-1)!.replay!.map(questionOf);
 
-test('the candidates of replay are spread over all committed pairs, come round to each of them, and none is of a refused write', async () => {
-  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 1, anchors: 0 };
-  const committed = [...facts('a', 9), ...facts('b', 7)];
-  const seen = new Set<string>();
-  for (let empty = 0; empty < 40; empty++) {
+test('the pairs remembered worst are replayed, more of them where more are forgotten, and none of a refused write', async () => {
+  const committed = [...facts('a', 12), ...facts('b', 8)];
+  // The scripted engine's losses rise from pair to pair: 0, .05, .1, ...
+  const worst = committed.map((pair) => pair.instruction).reverse();
+  const recipe: Recipe = { ...RECIPE, init: 'svd', anchors: 0, replay: 4 };
+  const replay = async (changes: Partial<Recipe>) => {
     const engine = learner();
     const state = ledger(
       fresh(engine),
-      ['committed', facts('a', 9)],
+      ['committed', facts('a', 12)],
       ['refused', facts('bad', 9)],
-      ['committed', facts('b', 7)],
-      ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
+      ['committed', facts('b', 8)],
     );
-    await writePairs(engine, state, [fact('new')], recipe);
-    const taken = candidates(engine);
-    assert.deepEqual(replayed(engine), taken.slice(-1), 'the one with the highest loss');
-    const places = taken.map((question) => committed.findIndex((pair) => pair.instruction === question));
-    assert.deepEqual(
-      places.map((place) => Math.floor(place / 4)),
-      [0, 1, 2, 3],
-      'one of each quarter',
-    );
-    for (const question of taken) seen.add(question);
-  }
-  assert.equal(seen.size, committed.length);
+    await writePairs(engine, state, [fact('new')], { ...recipe, ...changes });
+    return replayed(engine);
+  };
+  assert.deepEqual(await replay({ replayForgotten: 0 }), worst.slice(0, 4));
+  assert.deepEqual(await replay({ replayForgotten: 3, stopLoss: 0.6 }), worst.slice(0, 7), 'no more than allowed');
+  assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 0.6 }), worst.slice(0, 8), 'those of a loss of .6 on');
+  assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 1 }), worst.slice(0, 4), 'none is forgotten');
+  assert.deepEqual(await replay({ replay: 0, replayForgotten: 9 }), []);
 });
 
-test('of few earlier pairs all are candidates; none without replay', async () => {
+test('of few earlier pairs all are replayed', async () => {
   const engine = learner();
   const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
-  const kept = facts('a', 3).map((pair) => pair.instruction);
   await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(replayed(engine), kept);
-  await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
-  assert.deepEqual(replayed(engine), []);
+  assert.deepEqual(
+    replayed(engine),
+    facts('a', 3).map((pair) => pair.instruction),
+  );
+});
+
+test('what is taken of many pairs is spread over all of them and comes round to each', () => {
+  const pairs = facts('a', 100);
+  const seen = new Set<Pair>();
+  for (let turn = 0; turn < 40; turn++) {
+    const taken = spreadOver(pairs, 25, turn);
+    assert.deepEqual(
+      taken.map((pair) => Math.floor(pairs.indexOf(pair) / 4)),
+      Array.from({ length: 25 }, (_, i) => i),
+      'one of every four',
+    );
+    for (const pair of taken) seen.add(pair);
+  }
+  assert.equal(seen.size, pairs.length);
 });
 
 test('a write is kept from acting on all earlier pairs that stand, also on those that are not replayed', async () => {

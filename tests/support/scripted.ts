@@ -58,7 +58,7 @@ export function scriptedPolicy(
 export function plainWriter(engine: ScriptedEngine): Writer {
   return async (state, pairs, { signal, onEvent }) => {
     const start = performance.now();
-    onEvent?.({ type: 'write-start', pairs: pairs.length, replayed: 0, anchors: 0 });
+    onEvent?.({ type: 'write-start', pairs: pairs.length, anchors: 0 });
     const base = { id: `w${state.writes.length + 1}`, time: new Date(0).toISOString(), pairs, recipe: 'plain' };
     let { weights } = state;
     let loss: number[] = [];

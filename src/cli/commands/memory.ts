@@ -1,9 +1,10 @@
 /** `tmem memory`: what sessions remember, what was written, and how it is taken back. */
 import type { Command } from 'commander';
 import { TmemError } from '../../engine/errors.ts';
-import { committed } from '../../memory/ledger.ts';
+import { committed, trainedIds } from '../../memory/ledger.ts';
 import type { Pair } from '../../memory/types.ts';
 import { type CliIo, DEFAULT_MODEL } from '../io.ts';
+import { count } from '../live.ts';
 import {
   capacity,
   type ForgetOptions,
@@ -115,11 +116,12 @@ interface ExportOptions extends ModelOption {
 }
 
 async function list(io: CliIo): Promise<void> {
-  const { peekSession, sessionNames } = await import('../../memory/session.ts');
+  const { peekSession, recordsOf, sessionNames } = await import('../../memory/session.ts');
   const sessions = await Promise.all(
     (await sessionNames()).map(async (name) => {
-      const { model, writes, working } = await peekSession(name);
-      const done = committed(writes.map((w) => w.record));
+      const stored = await peekSession(name);
+      const { model, working } = stored;
+      const done = committed(recordsOf(stored));
       return {
         name,
         model: model.name,
@@ -144,9 +146,8 @@ async function list(io: CliIo): Promise<void> {
 }
 
 async function log(io: CliIo, session: string): Promise<void> {
-  const { peekSession } = await import('../../memory/session.ts');
-  const { writes } = await peekSession(session);
-  const records = writes.map((w) => w.record);
+  const { peekSession, recordsOf } = await import('../../memory/session.ts');
+  const records = recordsOf(await peekSession(session));
   io.result({ session, writes: records }, () =>
     records.length === 0
       ? `Session ${session} has no writes yet.`
@@ -157,12 +158,12 @@ async function log(io: CliIo, session: string): Promise<void> {
               String(i + 1),
               r.time.slice(0, 19).replace('T', ' '),
               r.verdict,
-              String(r.pairs.length),
+              String(trainedIds(r).length),
               String(r.recalled),
               r.loss.length > 0 ? `${r.loss[0]!.toFixed(2)} to ${r.loss.at(-1)!.toFixed(2)}` : '',
               (r.ms / 1000).toFixed(0),
               r.recipe,
-              r.reason ?? '',
+              r.reason ?? (r.consolidated ? 'consolidated' : ''),
             ]),
           ],
           [0, 3, 4, 6],
@@ -171,10 +172,10 @@ async function log(io: CliIo, session: string): Promise<void> {
 }
 
 async function show(io: CliIo, session: string, { recall, model }: ShowOptions): Promise<void> {
-  const { peekSession } = await import('../../memory/session.ts');
+  const { peekSession, recordsOf } = await import('../../memory/session.ts');
   const { ends, standingPairs } = await import('../../memory/ledger.ts');
   const stored = await peekSession(session);
-  const records = stored.writes.map((w) => w.record);
+  const records = recordsOf(stored);
   const standing = new Set(standingPairs(records));
   const ended = ends(records);
   const pairs = records.flatMap((record, write) =>
@@ -217,7 +218,8 @@ async function undo(io: CliIo, session: string): Promise<void> {
   if (!record) throw new TmemError('usage', `Session ${session} has no write to take back.`);
   io.result(
     { session, undone: record },
-    () => `Taken back: the write of ${record.time} with ${record.pairs.length} pairs.`,
+    () =>
+      `Taken back: the ${record.consolidated ? 'consolidation' : 'write'} of ${record.time} with ${count(trainedIds(record).length, 'pair')}.`,
   );
 }
 
@@ -258,10 +260,10 @@ async function move(io: CliIo, sessions: readonly string[], { from, to }: MoveOp
 }
 
 async function diff(io: CliIo, session: string, other: string): Promise<void> {
-  const { peekSession } = await import('../../memory/session.ts');
+  const { peekSession, recordsOf } = await import('../../memory/session.ts');
   const { standingPairs } = await import('../../memory/ledger.ts');
   const [one, two] = await Promise.all(
-    [session, other].map(async (name) => standingPairs((await peekSession(name)).writes.map((w) => w.record))),
+    [session, other].map(async (name) => standingPairs(recordsOf(await peekSession(name)))),
   );
   const key = (pair: Pair) => `${pair.instruction}\n${pair.output}`;
   const without = (pairs: readonly Pair[], others: readonly Pair[]) => {
