@@ -5,6 +5,8 @@
  * Pointers are branded bigints. Typed arrays pass as pointers for the length of one call only: memory that C keeps must come
  * from `allocate` or from C.
  */
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
 import koffi from 'koffi';
 import { TmemError } from '../errors.ts';
 import { LLAMA_RELEASE, type NativeLibraries, requireLibraries } from './platform.ts';
@@ -222,6 +224,7 @@ function declare(lib: NativeLibraries) {
     >('void *llama_sampler_init_dry(void *, float, float, int32, int32, const char **, size_t)'),
     // ggml: backend and memory
     loadBackends: g<(folder: string) => void>('void ggml_backend_load_all_from_path(const char *)'),
+    loadBackend: g<(file: string) => Raw | null>('void *ggml_backend_load(const char *)'),
     deviceCount: g<() => number>('size_t ggml_backend_dev_count()'),
     deviceAt: g<(i: number) => Device>('void *ggml_backend_dev_get(size_t)'),
     deviceByType: g<(type: number) => Device | null>('void *ggml_backend_dev_by_type(int)'),
@@ -406,7 +409,7 @@ export function loadNative(): Native {
           registerCallback('log', () => {}),
           null,
         );
-      native.loadBackends(libraries.folder);
+      loadBackends(native, libraries.folder);
       native.backendInit();
       loaded = native;
       return native;
@@ -466,6 +469,27 @@ export function sizesOf(tensor: Tensor): [number, number] {
 export function setBackendThreads(native: Native, device: Device, backend: BackendHandle, threads: number): void {
   const setter = native.registryProc(native.deviceRegistry(device), 'ggml_backend_set_n_threads');
   if (setter) koffi.call(setter, types!.setThreads, backend, threads);
+}
+
+/** ggml's build for processors with AMX, whose products are off by more than those of the others are from one another (LOG.md). */
+const AMX_BUILD = 'ggml-cpu-sapphirerapids';
+
+/** Loads the backends of a folder; of those for the CPU the one that suits it best, but none that uses AMX. */
+function loadBackends(native: Native, folder: string): void {
+  const files = readdirSync(folder).filter((file) => /ggml-(cpu|cuda|vulkan)/.test(file));
+  const score = (file: string) =>
+    (koffi.load(path.join(folder, file)).func('int ggml_backend_score()') as unknown as () => number)();
+  const amx = files.find((file) => file.includes(AMX_BUILD));
+  if (!amx || score(amx) === 0) {
+    native.loadBackends(folder);
+    return;
+  }
+  const [best] = files
+    .filter((file) => file.includes('ggml-cpu') && file !== amx)
+    .map((file) => ({ file, fits: score(file) }))
+    .sort((a, b) => b.fits - a.fits);
+  for (const file of [...files.filter((f) => !f.includes('ggml-cpu')), best!.file])
+    native.loadBackend(path.join(folder, file));
 }
 
 /** Buffer types of a CPU that rearrange weights for its kernels, the preferred ones first. */
