@@ -102,8 +102,8 @@ const REMEDIES: readonly Remedy[] = [
   of('keys, replay 16, still, anchors 2', PAIRS_ALONE),
   of('that, KL on its 2 anchors', { ...PAIRS_ALONE, distributions: true }),
   of('that, replay 32', { ...PAIRS_ALONE, replay: 32 }),
-  of('that, replay 16 and up to 32 forgotten', { ...PAIRS_ALONE, replayForgotten: 32 }),
   of('that, rank 16', { ...PAIRS_ALONE, rank: 16 }),
+  of('that, up to 32 forgotten ones more', { ...PAIRS_ALONE, replayForgotten: 32 }),
   of('default: the last, also other wordings', { gate: false, paraphrased: 0 }),
   of('keys of all pairs, B anew', { ...PAIRS_ALONE, rank: 16, replay: 0 }, { together: true }),
 ];

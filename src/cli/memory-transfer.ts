@@ -1,7 +1,7 @@
 /** The parts of `tmem memory` that bring pairs together: consolidate, merge, import, migrate. */
 import type { Command } from 'commander';
 import { TmemError } from '../engine/errors.ts';
-import { committed } from '../memory/ledger.ts';
+import { committed, trainedIds } from '../memory/ledger.ts';
 import type { Pair, WriteRecord } from '../memory/types.ts';
 import { type CliIo, numberOption } from './io.ts';
 import { count } from './live.ts';
@@ -72,7 +72,7 @@ async function consolidateSession(io: CliIo, name: string, { model, recipe, rank
     }
   });
   const { record, before, after } = result;
-  const asked = record.consolidated!.pairs.length;
+  const asked = trainedIds(record).length;
   io.result(
     { session: name, pairs: asked, recalled: record.recalled, rankBefore: before, rankAfter: after, ms: record.ms },
     () => `${count(asked, 'pair')} in weights of rank ${after} instead of ${before}: ${record.recalled} recalled.`,

@@ -11,7 +11,6 @@ import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
-import { spreadOver } from '../../src/memory/replay.ts';
 import { anchorSamples } from '../../src/memory/samples.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
@@ -495,29 +494,49 @@ test('the pairs remembered worst are replayed, more of them where more are forgo
   assert.deepEqual(await replay({ replay: 0, replayForgotten: 9 }), []);
 });
 
-test('of few earlier pairs all are replayed', async () => {
-  const engine = learner();
-  const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
-  await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(
-    replayed(engine),
-    facts('a', 3).map((pair) => pair.instruction),
-  );
-});
+/** The questions whose losses were looked at last, of which the weakest were to be replayed. */
+function candidates(engine: ScriptedEngine): string[] {
+  return engine.calls
+    .flatMap((call) => (call.type === 'evaluate' ? [call.request.samples] : []))
+    .at(-1)!
+    .map(questionOf);
+}
 
-test('what is taken of many pairs is spread over all of them and comes round to each', () => {
-  const pairs = facts('a', 100);
-  const seen = new Set<Pair>();
-  for (let turn = 0; turn < 40; turn++) {
-    const taken = spreadOver(pairs, 25, turn);
+test('the candidates of replay are spread over all committed pairs, come round to each of them, and none is of a refused write', async () => {
+  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 1, anchors: 0 };
+  const committed = [...facts('a', 600), ...facts('b', 424)];
+  const places = new Map(committed.map((pair, i) => [pair.instruction, i]));
+  const seen = new Set<string>();
+  for (let empty = 0; empty < 40; empty++) {
+    const engine = learner();
+    const state = ledger(
+      fresh(engine),
+      ['committed', facts('a', 600)],
+      ['refused', facts('bad', 9)],
+      ['committed', facts('b', 424)],
+      ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
+    );
+    await writePairs(engine, state, [fact('new')], recipe);
+    const taken = candidates(engine);
+    assert.deepEqual(replayed(engine), taken.slice(-1), 'the one with the highest loss');
     assert.deepEqual(
-      taken.map((pair) => Math.floor(pairs.indexOf(pair) / 4)),
-      Array.from({ length: 25 }, (_, i) => i),
+      taken.map((question) => Math.floor(places.get(question)! / 4)),
+      Array.from({ length: 256 }, (_, i) => i),
       'one of every four',
     );
-    for (const pair of taken) seen.add(pair);
+    for (const question of taken) seen.add(question);
   }
-  assert.equal(seen.size, pairs.length);
+  assert.equal(seen.size, committed.length);
+});
+
+test('of few earlier pairs all are replayed; none without replay', async () => {
+  const engine = learner();
+  const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
+  const kept = facts('a', 3).map((pair) => pair.instruction);
+  await writePairs(engine, state, [fact('new')], RECIPE);
+  assert.deepEqual(replayed(engine), kept);
+  await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
+  assert.deepEqual(replayed(engine), []);
 });
 
 test('a write is kept from acting on all earlier pairs that stand, also on those that are not replayed', async () => {

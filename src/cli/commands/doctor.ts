@@ -9,18 +9,7 @@ interface DoctorOptions {
 }
 
 /** Instruction sets that the CPU kernels choose by. */
-const FEATURES = [
-  'sse4_2',
-  'avx',
-  'f16c',
-  'fma',
-  'avx2',
-  'avx_vnni',
-  'avx512f',
-  'avx512_vnni',
-  'avx512_bf16',
-  'amx_int8',
-];
+const FEATURES = ['sse4_2', 'avx', 'f16c', 'fma', 'avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16'];
 const ARM_FEATURES = ['asimd', 'asimddp', 'i8mm', 'bf16', 'sve', 'sve2'];
 const OLDEST_NODE = 24;
 

@@ -5,10 +5,9 @@
  * Pointers are branded bigints. Typed arrays pass as pointers for the length of one call only: memory that C keeps must come
  * from `allocate` or from C.
  */
-import { readdirSync } from 'node:fs';
-import path from 'node:path';
 import koffi from 'koffi';
 import { TmemError } from '../errors.ts';
+import { withoutAmx } from './backend-files.ts';
 import { LLAMA_RELEASE, type NativeLibraries, requireLibraries } from './platform.ts';
 
 type Pointer<Brand> = bigint & { readonly __pointer: Brand };
@@ -409,7 +408,9 @@ export function loadNative(): Native {
           registerCallback('log', () => {}),
           null,
         );
-      loadBackends(native, libraries.folder);
+      const files = withoutAmx(libraries.folder);
+      if (files) for (const file of files) native.loadBackend(file);
+      else native.loadBackends(libraries.folder);
       native.backendInit();
       loaded = native;
       return native;
@@ -469,27 +470,6 @@ export function sizesOf(tensor: Tensor): [number, number] {
 export function setBackendThreads(native: Native, device: Device, backend: BackendHandle, threads: number): void {
   const setter = native.registryProc(native.deviceRegistry(device), 'ggml_backend_set_n_threads');
   if (setter) koffi.call(setter, types!.setThreads, backend, threads);
-}
-
-/** ggml's build for processors with AMX, whose products are off by more than those of the others are from one another (LOG.md). */
-const AMX_BUILD = 'ggml-cpu-sapphirerapids';
-
-/** Loads the backends of a folder; of those for the CPU the one that suits it best, but none that uses AMX. */
-function loadBackends(native: Native, folder: string): void {
-  const files = readdirSync(folder).filter((file) => /ggml-(cpu|cuda|vulkan)/.test(file));
-  const score = (file: string) =>
-    (koffi.load(path.join(folder, file)).func('int ggml_backend_score()') as unknown as () => number)();
-  const amx = files.find((file) => file.includes(AMX_BUILD));
-  if (!amx || score(amx) === 0) {
-    native.loadBackends(folder);
-    return;
-  }
-  const [best] = files
-    .filter((file) => file.includes('ggml-cpu') && file !== amx)
-    .map((file) => ({ file, fits: score(file) }))
-    .sort((a, b) => b.fits - a.fits);
-  for (const file of [...files.filter((f) => !f.includes('ggml-cpu')), best!.file])
-    native.loadBackend(path.join(folder, file));
 }
 
 /** Buffer types of a CPU that rearrange weights for its kernels, the preferred ones first. */
