@@ -328,6 +328,17 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+/** Embeds texts with a model made for it. */
+export interface Embedder {
+  readonly model: { readonly name: string; readonly width: number };
+  /** Vectors of length 1; `query` where the model distinguishes what is looked for from what is found. */
+  embed(
+    texts: readonly string[],
+    options?: { readonly query?: boolean; readonly signal?: AbortSignal | undefined },
+  ): Promise<Float32Array[]>;
+  close(): Promise<void>;
+}
+
 /** Runs `generate` to its end. */
 export async function complete(
   engine: Engine,

@@ -7,7 +7,7 @@ import { checkFastWeights } from '../adapter/weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
 import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
-import type { Adapter, Context } from '../native/library.ts';
+import { type Adapter, type Context, POOLING } from '../native/library.ts';
 import { trainsOnGpu } from '../training/backends.ts';
 import { evaluate } from '../training/evaluate.ts';
 import { logSumExp, mostLikely } from '../training/head.ts';
@@ -93,6 +93,13 @@ export class LlamaEngine implements Engine {
       throw new TmemError('usage', `The context size must be from 128 to ${1 << 20} tokens, not ${wanted}.`);
     this.#threads = threads;
     this.#llama = new LlamaModel(options.modelPath);
+    if (this.#llama.pooling !== POOLING.NONE) {
+      this.#llama.free();
+      throw new TmemError(
+        'usage',
+        `${path.basename(options.modelPath)} embeds texts and cannot talk; choose another of those that \`tmem models\` names.`,
+      );
+    }
     const { contextTrain } = this.#llama.info;
     const contextSize = contextTrain > 0 && options.contextSize === undefined ? Math.min(wanted, contextTrain) : wanted;
     this.#decoder = new Decoder(this.#llama, {

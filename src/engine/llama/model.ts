@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { TmemError } from '../errors.ts';
 import { type GgufFile, readGguf } from '../gguf/reader.ts';
-import { loadNative, type Model, type Native, type Vocab } from '../native/library.ts';
+import { loadNative, type Model, type Native, POOLING, type Vocab } from '../native/library.ts';
 import { ChatTemplate } from '../template.ts';
 import type { ModelInfo, Token } from '../types.ts';
 
@@ -14,6 +14,8 @@ export class LlamaModel {
   readonly template: ChatTemplate;
   readonly info: Omit<ModelInfo, 'contextSize'>;
   readonly vocabularySize: number;
+  /** How the states of a text become its embedding (`POOLING`); of a model that talks, not at all. */
+  readonly pooling: number;
   /** Shapes of the model's tensors in ggml order, by name. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   #addBos: boolean;
@@ -26,13 +28,15 @@ export class LlamaModel {
     // Our own reader refuses malformed files first: llama.cpp may end the process on them.
     const gguf = readGguf(modelPath);
     this.shapes = new Map(gguf.tensors.map((t) => [t.name, t.shape]));
+    const architecture = gguf.metadata.get('general.architecture');
+    this.pooling = Number(gguf.metadata.get(`${architecture}.pooling_type`) ?? POOLING.NONE);
     const f = loadNative();
     this.native = f;
     const handle = f.modelLoad(modelPath, f.modelDefaultParams());
     if (!handle) {
       throw new TmemError(
         'missing',
-        `llama.cpp cannot load ${path.basename(modelPath)} (architecture ${gguf.metadata.get('general.architecture')}); use another model or pull it again.`,
+        `llama.cpp cannot load ${path.basename(modelPath)} (architecture ${architecture}); use another model or pull it again.`,
       );
     }
     this.handle = handle;

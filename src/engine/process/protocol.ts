@@ -1,6 +1,7 @@
 /** What crosses the pipe between the client and the engine's process. Structured clones: typed arrays and undefined survive. */
 import { type ErrorCode, TmemError } from '../errors.ts';
-import type { Engine, GenerateEvent, ModelInfo, TrainEvent } from '../types.ts';
+import type { LlamaEmbedderOptions } from '../llama/embedder.ts';
+import type { Embedder, Engine, GenerateEvent, ModelInfo, TrainEvent } from '../types.ts';
 
 /** How an engine is opened; what an engine module's `open` receives. */
 export interface OpenOptions {
@@ -12,12 +13,13 @@ export interface OpenOptions {
 }
 
 /** The calls that answer once. `generate` streams and has its own message. */
-export type Method = Exclude<keyof Engine, 'model' | 'generate' | 'close'>;
+export type Method = Exclude<keyof Engine | keyof Embedder, 'model' | 'generate' | 'close'>;
 
 export type ToHost =
   /** `engineModule`: URL of a module exporting `open(options): Promise<Engine>`; the llama.cpp engine without it. */
   | { readonly type: 'open'; readonly options: OpenOptions; readonly engineModule?: string }
-  /** `signal: true` asks the host to give the call an AbortSignal in its first argument. */
+  | { readonly type: 'openEmbedder'; readonly options: LlamaEmbedderOptions }
+  /** `signal: true` asks the host to give the call an AbortSignal in its last argument. */
   | {
       readonly type: 'call';
       readonly id: number;
@@ -29,7 +31,7 @@ export type ToHost =
   | { readonly type: 'close' };
 
 export type ToClient =
-  | { readonly type: 'opened'; readonly model: ModelInfo }
+  | { readonly type: 'opened'; readonly model: ModelInfo | Embedder['model'] }
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'event'; readonly id: number; readonly event: GenerateEvent | TrainEvent }
   /** Without an id: the engine could not be opened. */
