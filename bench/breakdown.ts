@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { resolveModel } from '../src/engine/models/store.ts';
 import { complete, type Engine } from '../src/engine/types.ts';
+import { withMethods } from '../src/engine/with-methods.ts';
 import { getRecipe } from '../src/memory/recipe.ts';
 import { emptyMemory } from '../src/memory/types.ts';
 import { writePairs } from '../src/memory/write.ts';
@@ -15,7 +16,6 @@ import { asPairs, makeFacts } from './facts.ts';
 import { positive } from './support/options.ts';
 import { peakMiB } from './support/peak-memory.ts';
 import { setting, table } from './support/report.ts';
-import { withMethods } from './support/watched.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -13,10 +13,10 @@ import { readJsonl } from '../src/agent/jsonl.ts';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { resolveModel } from '../src/engine/models/store.ts';
 import type { GenerateEvent, GenerateRequest } from '../src/engine/types.ts';
+import { withMethods } from '../src/engine/with-methods.ts';
 import { turnSchema } from '../src/memory/types.ts';
 import { positive } from './support/options.ts';
 import { ratios, setting, showSpread, spread, table } from './support/report.ts';
-import { withMethods } from './support/watched.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -5,13 +5,13 @@
  *   node bench/memory/interference.ts [--model qwen2.5-coder-0.5b] [--writes 6] [--facts 8] [--passes 416] [--seed 7] [--only 'NAME;NAME']
  */
 import type { Engine, InitialiseRequest } from '../../src/engine/types.ts';
+import { withMethods } from '../../src/engine/with-methods.ts';
 import { writeTogether } from '../../src/memory/consolidate.ts';
 import { standingPairs } from '../../src/memory/ledger.ts';
 import { getRecipe, type Recipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, makeFacts } from '../facts.ts';
-import { withMethods } from '../support/watched.ts';
 import { atEqualCost, openBench, readOptions, recall } from './support.ts';
 import { compareVariants } from './variants.ts';
 

@@ -3,11 +3,11 @@
  *   node bench/memory/poisoned.ts [--model qwen2.5-coder-1.5b] [--facts 8] [--times 3] [--seed 1]
  */
 import type { Engine } from '../../src/engine/types.ts';
+import { withMethods } from '../../src/engine/with-methods.ts';
 import type { Recipe } from '../../src/memory/recipe.ts';
 import type { Pair } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, makeFacts } from '../facts.ts';
-import { withMethods } from '../support/watched.ts';
 import { fingerprintOf, openBench, readOptions, report, writeMany } from './support.ts';
 
 interface Poison {

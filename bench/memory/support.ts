@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { resolveModel } from '../../src/engine/models/store.ts';
 import { complete, type Engine } from '../../src/engine/types.ts';
+import { withMethods } from '../../src/engine/with-methods.ts';
 import { likelyAlong, meanDivergence, meanLogProb } from '../../src/memory/gate.ts';
 import { accepts, holds } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe } from '../../src/memory/recipe.ts';
@@ -10,7 +11,6 @@ import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types
 import { writePairs } from '../../src/memory/write.ts';
 import { CONTROLS, type Fact, HELD_OUT } from '../facts.ts';
 import { setting } from '../support/report.ts';
-import { withMethods } from '../support/watched.ts';
 import { GENERAL, type GeneralQuestion } from './general.ts';
 
 /** The options that all of them take, and a bench's own with their defaults. */

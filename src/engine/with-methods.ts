@@ -1,4 +1,4 @@
-import type { Engine } from '../../src/engine/types.ts';
+import type { Engine } from './types.ts';
 
 /** An engine of which some methods are others. */
 export function withMethods(engine: Engine, methods: Partial<Engine>): Engine {

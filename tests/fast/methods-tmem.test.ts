@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { ScriptedEngine } from '../../src/engine/scripted.ts';
+import type { FastWeights, TrainRequest } from '../../src/engine/types.ts';
+import { ABLATIONS, ablation } from '../../src/methods/ablations.ts';
+import { raw, trainedSummary } from '../../src/methods/raw.ts';
+import { getMethod } from '../../src/methods/registry.ts';
+import type { MethodSpec } from '../../src/methods/types.ts';
+import { filler, generated, reading, shownIn, talk } from '../support/methods.ts';
+import { isPart, lastMessage, said, scriptedPolicy } from '../support/scripted.ts';
+
+const home = mkdtempSync(join(tmpdir(), 'tmem-methods-'));
+process.env.TMEM_HOME = home; // the base model's own answers are kept there
+after(() => rmSync(home, { recursive: true, force: true }));
+
+const [tmem, tmemAware, tmemWeights, tmemRetrieve, explicit] = [
+  'tmem',
+  'tmem-aware',
+  'tmem-weights',
+  'tmem-retrieve',
+  'explicit',
+].map(getMethod) as [MethodSpec, MethodSpec, MethodSpec, MethodSpec, MethodSpec];
+
+const trainings = (engine: ScriptedEngine): TrainRequest[] =>
+  engine.calls.flatMap((call) => (call.type === 'train' ? [call.request] : []));
+
+/** With fast weights it answers what it was trained on; all else it answers in its own words. */
+function learner(): ScriptedEngine {
+  const engine: ScriptedEngine = scriptedPolicy((request, weights: FastWeights | null) => {
+    const question = lastMessage(request);
+    const samples = weights ? trainings(engine).flatMap((training) => training.samples) : [];
+    const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
+    return trained ? trained.answer.replace(/ <\|end\|>$/, '') : `on: ${question}`;
+  });
+  return engine;
+}
+
+const SUBJECTS = ['sky', 'door', 'dog', 'sea'];
+const SKY = { text: 'What is the sky?', maxTokens: 20 };
+
+test('tmem: what was read is answered from weights and notes together', async () => {
+  const engine = learner();
+  const method = await reading(tmem, engine, talk(SUBJECTS));
+  assert.equal((await method.answer(SKY)).text, 'skyish');
+  const asked = generated(engine).at(-1)!;
+  assert.match(shownIn(asked), /Notes from earlier conversations:\nTalk skyish doorish/);
+  assert.equal(asked.fastWeights, undefined, 'those in force');
+  const { text, items, weights } = await method.kept();
+  assert.match(text, /^Talk skyish/);
+  assert.equal(items, 4);
+  const [tensor] = engine.weights!.tensors;
+  assert.equal(weights, 4 * (tensor!.a.length + tensor!.b.length));
+});
+
+test('tmem-weights: the question alone is seen, and no text is kept', async () => {
+  const engine = learner();
+  const method = await reading(tmemWeights, engine, talk(SUBJECTS));
+  assert.equal((await method.answer(SKY)).text, 'skyish');
+  assert.deepEqual(generated(engine).at(-1)!.prompt, [{ role: 'user', content: SKY.text }]);
+  const { text, weights } = await method.kept();
+  assert.equal(text, '');
+  assert.ok(weights > 0);
+});
+
+test('tmem-retrieve: the five nearest pairs are beside the notes', async () => {
+  const engine = learner();
+  const turns = Array.from({ length: 8 }, (_, i) => said(`The dog${i} is dog${i}ish.`));
+  const method = await reading(tmemRetrieve, engine, turns);
+  await method.answer({ text: 'What is the dog6, what is the dog2?' });
+  const pairs = shownIn(generated(engine).at(-1)!).match(/^What is the \w+\? -> \w+$/gm)!;
+  assert.equal(pairs.length, 2, 'those that share something with it');
+  await method.answer({ text: 'dog0 dog1 dog2 dog3 dog4 dog5 dog6?' });
+  assert.equal(shownIn(generated(engine).at(-1)!).match(/ -> /g)!.length, 5);
+  assert.match((await method.kept()).text, /\nWhat is the dog7\? dog7ish$/);
+});
+
+test('tmem-aware: the extraction sees the question', async () => {
+  for (const spec of [tmem, tmemAware]) {
+    const engine = learner();
+    await reading(spec, engine, talk(SUBJECTS), { task: 'Which door?' });
+    const parts = generated(engine).filter(isPart).map(lastMessage);
+    assert.equal(parts.length, SUBJECTS.length);
+    assert.ok(parts.every((part) => part.includes('Which door?') === spec.aware));
+  }
+});
+
+test('explicit: nothing is trained, the facts are in the notes', async () => {
+  const engine = learner();
+  const method = await reading(explicit, engine, talk(SUBJECTS));
+  assert.deepEqual(trainings(engine), []);
+  const { text, items, weights } = await method.kept();
+  assert.deepEqual([items, weights], [text.split('\n').length, 0]);
+  assert.ok(SUBJECTS.every((subject) => text.includes(`${subject}ish`)));
+  await method.answer(SKY);
+  assert.ok(shownIn(generated(engine).at(-1)!).includes('skyish'));
+});
+
+test('tmem writes when the budget is reached, before it is asked to settle', async () => {
+  const engine = learner();
+  const method = await tmem.open({ engine, budget: 400 });
+  for (const turn of talk(SUBJECTS, 150)) await method.observe(turn);
+  assert.ok(trainings(engine).length >= 1);
+  assert.equal(engine.weights !== null, true);
+});
+
+test('raw: the turns themselves are what is trained, each after a prompt with its number and date', async () => {
+  const engine = learner();
+  const method = await reading(raw, engine, [...talk(['sky', 'door']), said('The dog is dogish.')]);
+  const [training] = trainings(engine);
+  assert.equal(trainings(engine).length, 1);
+  assert.deepEqual(training!.samples.slice(0, 3), [
+    await engine.renderSample(
+      'What was said on Sunday 1 March 2026, in message 1?',
+      '[Sunday 1 March 2026] Ann: The sky is skyish.',
+    ),
+    await engine.renderSample(
+      'What was said on Monday 2 March 2026, in message 2?',
+      '[Monday 2 March 2026] Ben: The door is doorish.',
+    ),
+    await engine.renderSample('What was said in message 3?', 'User: The dog is dogish.'),
+  ]);
+  assert.ok(training!.samples.length > 3, 'anchors');
+  const { text, items, weights } = await method.kept();
+  assert.deepEqual([text, items], ['', 3]);
+  assert.ok(weights > 0);
+  await method.answer(SKY);
+  const asked = generated(engine).at(-1)!;
+  assert.deepEqual(asked.prompt, [{ role: 'user', content: SKY.text }]);
+  assert.equal(asked.fastWeights, true);
+});
+
+test('raw: turns of one day are not taken for answers to one question, and earlier ones are replayed', async () => {
+  const engine = learner();
+  const day = SUBJECTS.map((subject) =>
+    said(`The ${subject} is ${subject}ish. ${filler(150)}`, { time: '2026-03-01' }),
+  );
+  const method = await reading(raw, engine, day, { budget: 400 });
+  assert.equal((await method.kept()).items, 4);
+  const [, second] = trainings(engine);
+  assert.deepEqual(
+    second!.replay!.map(({ answer }) => /The \w+/.exec(answer)![0]),
+    ['The sky', 'The door'],
+  );
+});
+
+test('raw: a long turn is trained in pieces of at most 250 tokens', async () => {
+  const engine = learner();
+  const method = await reading(raw, engine, [said(filler(600))]);
+  assert.equal((await method.kept()).items, 3);
+  const read = trainings(engine)[0]!
+    .samples.slice(0, 3)
+    .map(({ answer }) => answer.replace(/^User: | <\|end\|>$/g, ''));
+  assert.equal(read.join('').replace(/\s+/g, ' '), filler(600));
+});
+
+test('settings behind a name are those of its writes', async () => {
+  const engine = learner();
+  const spec = getMethod('tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1');
+  assert.equal(spec.name, 'tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1');
+  assert.match(spec.description, /weights alone\. Settings: recipe=paper/);
+  await reading(spec, engine, talk(SUBJECTS));
+  const made = engine.calls.find((call) => call.type === 'initialise');
+  assert.ok(made?.type === 'initialise');
+  const { init, rank, layers } = made.request;
+  assert.deepEqual([init.kind, rank, layers], ['random', 2, 1]);
+  assert.deepEqual([trainings(engine)[0]!.epochs, trainings(engine)[0]!.optimizer.kind], [3, 'sgd']);
+});
+
+test('a budget behind a name is in the place of the one that all methods have', async () => {
+  const [small, large] = [learner(), learner()];
+  await reading(getMethod('tmem:budget=200'), small, talk(SUBJECTS, 60));
+  await reading(tmem, large, talk(SUBJECTS, 60));
+  assert.ok(trainings(small).length > trainings(large).length);
+});
+
+test('settings that there are none of are refused with those that there are', () => {
+  for (const name of ['tmem:rank=six', 'tmem:speed=1', 'tmem:rank', 'tmem:', 'tmem:init=best'])
+    assert.throws(() => getMethod(name), { code: 'usage', message: /give KEY=VALUE.*recipe, init, rank/ }, name);
+  assert.throws(() => getMethod('tmem:recipe=none'), { code: 'usage', message: /no recipe "none"/ });
+  assert.throws(() => getMethod('none:rank=2'), { code: 'usage', message: /no method "none:rank=2"/ });
+});
+
+test('every method of an ablation is there', () => {
+  for (const name of Object.keys(ABLATIONS)) {
+    const specs = ablation(name).map(getMethod);
+    assert.ok(specs.length > 2);
+    assert.equal(new Set(specs.map((spec) => spec.name)).size, specs.length);
+  }
+  assert.throws(() => ablation('colour'), { code: 'usage', message: /choose one of supervision, init/ });
+});
+
+test('trained-summary: what is trained is a summary of each section', async () => {
+  const engine: ScriptedEngine = scriptedPolicy((request) =>
+    lastMessage(request).includes('What comes next:') ? 'All is well.' : 'no',
+  );
+  await reading(trainedSummary, engine, talk(SUBJECTS));
+  const [training] = trainings(engine);
+  assert.match(training!.samples[0]!.answer, /^All is well\./);
+  const silent: ScriptedEngine = scriptedPolicy(() => ' ');
+  await reading(trainedSummary, silent, talk(SUBJECTS));
+  assert.equal(trainings(silent).length, 0, 'an empty one is not');
+});
