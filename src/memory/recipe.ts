@@ -32,6 +32,11 @@ export interface Recipe {
   readonly replay: number;
   /** As many more of those that are forgotten: an answer token has `stopLoss` or more. */
   readonly replayForgotten: number;
+  /**
+   * Epochs that training goes on for at most when earlier pairs are forgotten after it, with those replayed, too, until all are learned.
+   * 0: it does not, and they are not looked at again.
+   */
+  readonly extraEpochs: number;
   /** How strongly a write is kept from acting on the inputs of all earlier pairs (`TrainRequest.still`). 0: not at all. */
   readonly still: number;
   /** Ordinary prompts with the model's own answers trained beside the pairs. */
@@ -69,6 +74,7 @@ const RECIPES: readonly Recipe[] = [
     candidates: 64,
     replay: 16,
     replayForgotten: 32,
+    extraEpochs: 12,
     still: 1e-3,
     anchors: 2,
     distributions: false,
@@ -95,6 +101,7 @@ const RECIPES: readonly Recipe[] = [
     candidates: 0,
     replay: 0,
     replayForgotten: 0,
+    extraEpochs: 0,
     still: 0,
     anchors: 0,
     distributions: false,

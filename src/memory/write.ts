@@ -5,20 +5,20 @@
  */
 import { randomUUID } from 'node:crypto';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
-import type { Engine, FastWeights, TrainEvent, TrainRequest } from '../engine/types.ts';
-import { type OwnAnswer, ownAnswers } from './anchors.ts';
-import { type Checkpoints, keyOfTraining } from './checkpoints.ts';
+import type { Engine, FastWeights } from '../engine/types.ts';
+import { ownAnswers } from './anchors.ts';
+import type { Checkpoints } from './checkpoints.ts';
 import { withWordings } from './expand.ts';
 import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
 import { contradictions, standingPairs, supersededBy, unsupported } from './ledger.ts';
-import { ORDINARY, ordinarySamples } from './ordinary.ts';
+import { ORDINARY } from './ordinary.ts';
 import { paraphrase } from './paraphrase.ts';
 import { type Question, quiz, score } from './quiz.ts';
 import { normalise } from './recall.ts';
 import type { Recipe } from './recipe.ts';
-import { chooseReplayed, spreadOver } from './replay.ts';
-import { anchorSamples, distilledSamples, pairSamples } from './samples.ts';
+import { spreadOver } from './replay.ts';
+import { type Trained, trainWrite } from './train-write.ts';
 import type { MemoryState, Pair, QuizResult, WriteEvent, WriteRecord } from './types.ts';
 
 /** A write that leaves fewer of its own pairs recalled has taught nothing. */
@@ -27,9 +27,6 @@ const LEAST_RECALL = 0.25;
 const MOST_UNSUPPORTED = 0.5;
 /** Earlier pairs that are asked, and the share of those right before that must still be. */
 const EARLIER = { asked: 8, kept: 0.5 };
-/** What the learning rate is multiplied with when training diverges, once. */
-const SLOWER = 0.3;
-const MOST_RANK = 64;
 /** What B of a write is multiplied with, one after the other, until the gate lets it pass: Delta is linear in B. */
 const BACK_OFF = [1, 0.8, 0.6];
 
@@ -88,13 +85,7 @@ export async function writePairs(
     const questions: Question[] = await questionsFor(engine, state, pairs, earlier, recipe, signal);
     let trained: Trained;
     try {
-      const { weights } = state;
-      const forgotten = { count: recipe.replayForgotten, loss: recipe.stopLoss };
-      const choice = { count: recipe.replay, forgotten, turn: state.writes.length, layers: recipe.layers, signal };
-      const replayed = weights ? await chooseReplayed(engine, earlier, { ...choice, weights }) : [];
-      onEvent({ type: 'replay', pairs: replayed.length });
-      const material = { earlier, replayed, anchors };
-      trained = await trainWrite(engine, state, pairs, material, recipe, options, loss);
+      trained = await trainWrite(engine, state, { pairs, earlier, anchors }, recipe, options, loss);
     } catch (error) {
       if (!(error instanceof TmemError) || error.code !== 'failed') throw error;
       await engine.setFastWeights(state.weights);
@@ -167,105 +158,6 @@ async function questionsFor(
   const known = earlier.filter((pair) => last.get(pair.id));
   const before = spreadOver(known, EARLIER.asked, state.writes.length);
   return [...own, ...reworded.flat(), ...before.map((pair): Question => ({ kind: 'earlier', pair }))];
-}
-
-interface Trained {
-  readonly weights: FastWeights;
-  /** What they were trained on top of. */
-  readonly frozen: FastWeights | null;
-}
-
-interface Material {
-  /** Earlier pairs whose inputs Delta is kept from. */
-  readonly earlier: readonly Pair[];
-  /** Earlier pairs that are trained again. */
-  readonly replayed: readonly Pair[];
-  readonly anchors: readonly OwnAnswer[];
-}
-
-async function trainWrite(
-  engine: Engine,
-  state: MemoryState,
-  pairs: readonly Pair[],
-  material: Material,
-  recipe: Recipe,
-  options: WriteOptions,
-  loss: number[],
-): Promise<Trained> {
-  const { signal, onEvent = () => {} } = options;
-  const { layers } = recipe;
-  const rank = Math.max(recipe.rank, Math.min(MOST_RANK, Math.ceil(pairs.length * recipe.rankPerPair)));
-  const own = recipe.distil
-    ? await distilledSamples(engine, pairs, { layers, signal })
-    : await pairSamples(engine, pairs);
-  const others = pairs.flatMap(({ also = [] }) => also);
-  const fresh = [...own, ...(await pairSamples(engine, others))];
-  const by = recipe.distributions ? ({ distributions: true, layers, signal } as const) : 'words';
-  const samples = [...fresh, ...(await anchorSamples(engine, material.anchors, by))];
-  const replay = await pairSamples(engine, material.replayed);
-  let weights: FastWeights;
-  let frozen: FastWeights | undefined;
-  if (recipe.mode === 'continue' && state.weights) {
-    weights = state.weights;
-  } else {
-    frozen = state.weights ?? undefined;
-    const init =
-      recipe.init === 'keys' || recipe.init === 'null-space'
-        ? {
-            kind: 'keys' as const,
-            samples: fresh,
-            ordinary: await ordinarySamples(engine),
-            scale: recipe.scale,
-            ridge: recipe.ridge,
-            directions: recipe.init === 'keys' ? ('samples' as const) : ('any' as const),
-          }
-        : { kind: recipe.init };
-    weights = await engine.initialise({ init, rank, layers, seed: state.writes.length, frozen, signal });
-  }
-  const totalSteps = recipe.epochs * Math.ceil((samples.length + replay.length) / recipe.batch);
-  const still =
-    recipe.still > 0 ? { samples: await pairSamples(engine, material.earlier), strength: recipe.still } : undefined;
-  const onTrain = (event: TrainEvent) => {
-    if (event.type === 'step') loss.push(event.loss);
-    onEvent({ type: 'train', event, totalSteps });
-  };
-  const requestWith = (lr: number): TrainRequest => ({
-    samples,
-    weights,
-    frozen,
-    optimizer: { ...recipe.optimizer, lr },
-    epochs: recipe.epochs,
-    batch: recipe.batch,
-    stop: {
-      samples: pairs.length,
-      loss: recipe.stopLoss,
-      share: recipe.stopShare,
-      patience: recipe.patience || undefined,
-    },
-    candidates: recipe.candidates,
-    replay,
-    still,
-    signal,
-  });
-  const train = (lr: number) => {
-    loss.length = 0;
-    const { checkpoints } = options;
-    const request = requestWith(lr);
-    if (!checkpoints) return engine.train(request, onTrain);
-    const key = keyOfTraining(engine.model.fingerprint, request);
-    const from = checkpoints.load(key);
-    if (from) loss.push(...from.steps.map((step) => step.loss));
-    return engine.train({ ...request, checkpoints: { from } }, (event) => {
-      if (event.type === 'checkpoint') checkpoints.save(key, event.checkpoint);
-      else onTrain(event);
-    });
-  };
-  const { lr } = recipe.optimizer;
-  const result = await train(lr).catch((error: unknown) => {
-    if (!recipe.gate || !(error instanceof TmemError) || error.code !== 'failed') throw error;
-    return train(lr * SLOWER);
-  });
-  return { weights: result.weights, frozen: frozen ?? null };
 }
 
 function rotate<T>(items: readonly T[], n: number, turn: number): T[] {

@@ -38,6 +38,7 @@ const RECIPE: Recipe = {
   patience: 2,
   replay: 8,
   replayForgotten: 0,
+  extraEpochs: 0,
   anchors: 6,
   gate: true,
   paraphrased: 0,
@@ -492,6 +493,56 @@ test('the pairs remembered worst are replayed, more of them where more are forgo
   assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 0.6 }), worst.slice(0, 8), 'those of a loss of .6 on');
   assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 1 }), worst.slice(0, 4), 'none is forgotten');
   assert.deepEqual(await replay({ replay: 0, replayForgotten: 9 }), []);
+});
+
+test('earlier pairs that are forgotten after the training are trained on, with those replayed, from the weights that it gave', async () => {
+  const recipe: Recipe = { ...RECIPE, anchors: 0, replay: 4, replayForgotten: 3, stopLoss: 0.6 };
+  const write = async (changes: Partial<Recipe>, earlier = 20) => {
+    const engine = learner();
+    const events: WriteEvent[] = [];
+    const before = ledger(fresh(engine), ['committed', facts('a', earlier)]);
+    const options = { onEvent: (event: WriteEvent) => void events.push(event) };
+    const { state, record } = await writePairs(engine, before, [fact('new')], { ...recipe, ...changes }, options);
+    return { state, record, events, trained: trainings(engine) };
+  };
+  // The scripted engine's losses rise from pair to pair: 0, .05, .1, ...
+  const worst = facts('a', 20).map((pair) => pair.instruction);
+  worst.reverse();
+
+  const once = await write({ extraEpochs: 0 });
+  assert.equal(once.trained.length, 1);
+
+  const { state, record, events, trained } = await write({ extraEpochs: 7 });
+  assert.equal(trained.length, 2);
+  const [first, second] = trained.map((request) => ({ ...request, replay: request.replay!.map(questionOf) }));
+  assert.deepEqual(first!.replay, worst.slice(0, 7));
+  assert.deepEqual(second!.replay, worst.slice(0, 7));
+  assert.deepEqual([second!.epochs, second!.stop], [7, { ...first!.stop, share: 1 }]);
+  assert.deepEqual([second!.samples, second!.frozen, second!.still], [first!.samples, first!.frozen, first!.still]);
+  assert.deepEqual(
+    second!.weights.tensors.map(({ a }) => a),
+    first!.weights.tensors.map(({ a }) => a),
+  );
+  assert.notDeepEqual(second!.weights, first!.weights, 'B is where the first training left it');
+  assert.ok(state.weights!.rank > second!.weights.rank);
+
+  const told = events.flatMap((event) => (event.type === 'replay' ? [event.pairs] : []));
+  assert.deepEqual(told, [7, 7]);
+  const steps = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e.event.step] : []));
+  assert.deepEqual(
+    steps,
+    record.loss.map((_, i) => i + 1),
+    'steps are counted over both',
+  );
+
+  const unreplayed = await write({ extraEpochs: 7, replay: 0 });
+  assert.deepEqual(
+    unreplayed.trained.map(({ replay }) => replay!.map(questionOf)),
+    [[], worst.slice(0, 3)],
+    'no more than allowed',
+  );
+  assert.equal((await write({ extraEpochs: 7, stopLoss: 1 })).trained.length, 1, 'none is forgotten');
+  assert.equal((await write({ extraEpochs: 7 }, 0)).trained.length, 1, 'there is none');
 });
 
 /** The questions whose losses were looked at last, of which the weakest were to be replayed. */
