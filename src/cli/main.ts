@@ -3,6 +3,7 @@
 import process from 'node:process';
 import type { Engine } from '../engine/types.ts';
 import { register as ask } from './commands/ask.ts';
+import { register as bench } from './commands/bench.ts';
 import { register as chat } from './commands/chat.ts';
 import { register as demo } from './commands/demo.ts';
 import { register as doctor } from './commands/doctor.ts';
@@ -38,7 +39,7 @@ for (const stream of [process.stdout, process.stderr]) {
 const sftWithAnchors: typeof sft = (program, io) => sft(program, io, { ordinary: ordinarySamples });
 
 process.exitCode = await runProgram(
-  [demo, run, chat, ask, memory, sftWithAnchors, pull, models, doctor],
+  [demo, run, chat, ask, memory, bench, sftWithAnchors, pull, models, doctor],
   process.argv.slice(2),
   {
     stdout: process.stdout,

@@ -1,0 +1,209 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { Results } from '../../src/benchmarks/results.ts';
+import { type RunEvent, type RunOptions, runBenchmark } from '../../src/benchmarks/run.ts';
+import type { Benchmark, BenchmarkQuestion, Sample } from '../../src/benchmarks/types.ts';
+import { ScriptedEngine } from '../../src/engine/scripted.ts';
+import { complete } from '../../src/engine/types.ts';
+import type { Turn } from '../../src/memory/types.ts';
+import type { MethodSpec } from '../../src/methods/types.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tmem-bench-'));
+after(() => rmSync(folder, { recursive: true }));
+
+const turns: Turn[] = ['The dog is Rex.', 'The cat is Tom.'].map((content) => ({ role: 'user', content }));
+const question = (id: string, text: string, reference: string): BenchmarkQuestion => ({
+  ...{ id, question: text, ask: { text: `${text} Shortly.` }, reference, category: 'pets' },
+});
+const samples: Sample[] = ['s1', 's2'].map((id) => ({
+  id,
+  turns,
+  questions: [question(`${id}/0`, 'The dog?', 'Rex'), question(`${id}/1`, 'The cat?', 'Tom')],
+}));
+const benchmark: Benchmark = {
+  ...{ name: 'pets', description: '', metric: 'em', needsJudge: false, prompts: {} },
+  read: async () => samples,
+  score: async ({ reference }, answer) => ({ em: answer === reference ? 1 : 0 }),
+};
+
+/** What a method that keeps all turns was shown. */
+interface Seen {
+  readonly opened: (string | undefined)[];
+  observed: number;
+  settled: number;
+}
+
+function keeper(name: string, aware = false): { spec: MethodSpec; seen: Seen } {
+  const seen: Seen = { opened: [], observed: 0, settled: 0 };
+  const spec: MethodSpec = {
+    ...{ name, description: '', source: '', aware },
+    open: async ({ engine, task, signal }) => {
+      seen.opened.push(task);
+      const kept: string[] = [];
+      return {
+        observe: async ({ content }) => {
+          seen.observed++;
+          kept.push(content);
+        },
+        settle: async () => void seen.settled++,
+        answer: async ({ text }) => {
+          const prompt = `${kept.join(' ')} ${text}`;
+          const { text: said } = await complete(engine, { prompt, ...(signal && { signal }) });
+          return { text: said, contextTokens: prompt.length };
+        },
+        kept: async () => ({ text: kept.join('\n'), items: kept.length, weights: 0 }),
+      };
+    },
+  };
+  return { spec, seen };
+}
+
+/** Finds "The X is Y." for a question "The X?". */
+const reader = (reply?: (asked: string) => string) =>
+  new ScriptedEngine({
+    reply: ({ prompt }) => {
+      const asked = String(prompt);
+      if (reply) return reply(asked);
+      const [, subject] = /The (\w+)\? Shortly\.$/.exec(asked)!;
+      return new RegExp(`The ${subject} is (\\w+)\\.`).exec(asked)?.[1] ?? 'unknown';
+    },
+  });
+
+const options = (engine: ScriptedEngine, methods: MethodSpec[], more: Partial<RunOptions> = {}): RunOptions => ({
+  ...{ engine, methods, budget: 100, runs: 1, seed: 1, temperature: 0, parallel: 2 },
+  ...more,
+});
+
+test('every method reads every sample once and answers its questions; answers, scores and costs are kept', async () => {
+  const out = join(folder, 'all');
+  const results = await Results.open(out, {});
+  const { spec, seen } = keeper('all');
+  const events: RunEvent[] = [];
+  await runBenchmark(
+    benchmark,
+    samples,
+    results,
+    options(reader(), [spec], { onEvent: (event) => void events.push(event) }),
+  );
+  assert.deepEqual(seen, { opened: [undefined, undefined], observed: 4, settled: 2 });
+  assert.deepEqual(
+    results.answers.map(({ method, sample, id, answer, scores }) => [method, sample, id, answer, scores]),
+    [
+      ['all', 's1', 's1/0', 'Rex', { em: 1 }],
+      ['all', 's1', 's1/1', 'Tom', { em: 1 }],
+      ['all', 's2', 's2/0', 'Rex', { em: 1 }],
+      ['all', 's2', 's2/1', 'Tom', { em: 1 }],
+    ],
+  );
+  const lines = readFileSync(results.answersFile, 'utf8').trim().split('\n');
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line)),
+    results.answers,
+  );
+  assert.deepEqual(
+    results.memories.map(({ sample, text, items, question: of, contexts }) => [
+      sample,
+      text,
+      items,
+      of,
+      contexts.length,
+    ]),
+    ['s1', 's2'].map((id) => [id, 'The dog is Rex.\nThe cat is Tom.', 2, undefined, 2]),
+  );
+  assert.ok(results.memories.every(({ promptTokens, outputTokens }) => promptTokens > 0 && outputTokens > 0));
+  assert.deepEqual(events.filter((event) => event.type === 'answered').at(-1), {
+    ...{ type: 'answered', run: 1, method: 'all', sample: 's2', done: 4, of: 4 },
+  });
+});
+
+test('an aware method has a memory of its own for every question, which it knows while it reads', async () => {
+  const results = await Results.open(join(folder, 'aware'), {});
+  const { spec, seen } = keeper('aware', true);
+  await runBenchmark(benchmark, samples.slice(0, 1), results, options(reader(), [spec]));
+  assert.deepEqual(seen, { opened: ['The dog?', 'The cat?'], observed: 4, settled: 2 });
+  assert.deepEqual(
+    results.memories.map(({ question: of }) => of),
+    ['s1/0', 's1/1'],
+  );
+});
+
+test('a run that was broken off goes on where it was, and what is answered is not asked again', async () => {
+  const out = join(folder, 'resumed');
+  const controller = new AbortController();
+  const first = keeper('all');
+  const onEvent = (event: RunEvent) => {
+    if (event.type === 'answered' && event.done === 3) controller.abort();
+  };
+  const broken = options(reader(), [first.spec], { parallel: 1, signal: controller.signal, onEvent });
+  await assert.rejects(runBenchmark(benchmark, samples, await Results.open(out, {}), broken), { code: 'aborted' });
+
+  const results = await Results.open(out, {});
+  assert.equal(results.answers.length, 3);
+  const second = keeper('all');
+  const engine = reader();
+  await runBenchmark(benchmark, samples, results, options(engine, [second.spec]));
+  assert.equal(second.seen.opened.length, 1, 'the sample that was whole is not read again');
+  assert.equal(engine.calls.filter(({ type }) => type === 'generate').length, 1);
+  assert.deepEqual(results.answers.map(({ id }) => id).sort(), ['s1/0', 's1/1', 's2/0', 's2/1']);
+});
+
+test('runs are sampled with seeds of their own', async () => {
+  const engine = reader(() => 'x');
+  const results = await Results.open(join(folder, 'runs'), {});
+  const { spec } = keeper('all');
+  await runBenchmark(
+    benchmark,
+    samples.slice(0, 1),
+    results,
+    options(engine, [spec], { runs: 2, temperature: 0.5, seed: 7 }),
+  );
+  const asked = engine.calls.flatMap((call) =>
+    call.type === 'generate' ? [[call.request.temperature, call.request.seed]] : [],
+  );
+  assert.deepEqual(asked, [
+    [0.5, 7],
+    [0.5, 7],
+    [0.5, 8],
+    [0.5, 8],
+  ]);
+});
+
+test('where a benchmark is played, each question is played with a memory of its own', async () => {
+  const played: string[] = [];
+  const game: Benchmark = {
+    ...benchmark,
+    play: async (method, sample, { question: text, id }) => {
+      await method.observe({ role: 'tool', content: 'The bird is Max.' });
+      played.push(`${sample.id} ${id}`);
+      return method.answer({ text: `${text} Shortly.` });
+    },
+  };
+  const results = await Results.open(join(folder, 'played'), {});
+  await runBenchmark(game, samples.slice(0, 1), results, options(reader(), [keeper('all').spec]));
+  assert.deepEqual(played, ['s1 s1/0', 's1 s1/1']);
+  assert.deepEqual(
+    results.answers.map(({ answer }) => answer),
+    ['Rex', 'Tom'],
+  );
+});
+
+test('when one answer fails the others are kept, the error comes out, and the base model is in force again', async () => {
+  const engine = reader((asked) => {
+    if (asked.includes('cat?')) throw new Error('out of paper');
+    return 'Rex';
+  });
+  const results = await Results.open(join(folder, 'failed'), {});
+  await assert.rejects(
+    runBenchmark(benchmark, samples, results, options(engine, [keeper('all').spec])),
+    /out of paper/,
+  );
+  assert.deepEqual(
+    results.answers.map(({ id }) => id),
+    ['s1/0'],
+  );
+  const last = engine.calls.filter(({ type }) => type === 'set').at(-1);
+  assert.deepEqual(last, { type: 'set', weights: null });
+});
