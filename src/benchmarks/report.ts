@@ -92,9 +92,26 @@ function scoreTable(summary: Summary, rows: readonly Row[]): string {
 function costTable(rows: readonly Row[]): string {
   const whole = (value: number) => Math.round(value).toLocaleString('en');
   return htmlTable(
-    ['method', 'seconds', 'prompt tokens', 'generated', 'trained', 'peak MiB', 'mean context of answers', 'longest'],
+    [
+      'method',
+      'seconds',
+      'generations reused',
+      'prompt tokens',
+      'generated',
+      'trained',
+      'peak MiB',
+      'mean context of answers',
+      'longest',
+    ],
     rows.map(({ method, cost }) => [
-      ...[method, whole(cost.seconds), whole(cost.promptTokens), whole(cost.outputTokens), whole(cost.trainedTokens)],
+      ...[
+        method,
+        whole(cost.seconds),
+        whole(cost.reused),
+        whole(cost.promptTokens),
+        whole(cost.outputTokens),
+        whole(cost.trainedTokens),
+      ],
       ...[cost.peakMiB === null ? '' : whole(cost.peakMiB), whole(cost.contextTokens), whole(cost.longestContext)],
     ]),
   );

@@ -1,10 +1,12 @@
 /** What a run keeps on disk, line by line, so that a killed one goes on where it was. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
 import { writeFileAtomic } from '../engine/files.ts';
+import { appendLine, readLines } from './json-lines.ts';
+import { KeptGenerations } from './kept-generations.ts';
 
 /** One answer; `scores` by name of the metric. */
 const answerSchema = z.object({
@@ -35,8 +37,10 @@ const memorySchema = z.object({
   items: z.int().nonnegative(),
   /** Bytes of fast weights. */
   weights: z.int().nonnegative(),
-  /** From the first turn to the last question; those of an earlier, killed run are not in it. */
+  /** From the first turn to the last question; what an earlier run, or another method, has done for it is not in it. */
   seconds: z.number().nonnegative(),
+  /** Generations that were taken over from those. Tokens are counted as if they had not been. */
+  reused: z.int().nonnegative(),
   peakMiB: z.number().nonnegative().nullable(),
   promptTokens: z.int().nonnegative(),
   outputTokens: z.int().nonnegative(),
@@ -46,10 +50,11 @@ const memorySchema = z.object({
 });
 export type MemoryLine = z.infer<typeof memorySchema>;
 
-/** The folder of one run: `settings.json`, `answers.jsonl`, `memories.jsonl`. */
+/** The folder of one run: `settings.json`, `answers.jsonl`, `memories.jsonl`, `generations.jsonl`. */
 export class Results {
   readonly answers: readonly AnswerLine[];
   readonly memories: readonly MemoryLine[];
+  readonly generations: KeptGenerations;
   readonly #folder: string;
   readonly #answers: AnswerLine[];
   readonly #memories: MemoryLine[];
@@ -57,7 +62,8 @@ export class Results {
   private constructor(folder: string) {
     this.#folder = folder;
     this.answers = this.#answers = readLines(this.answersFile, answerSchema);
-    this.memories = this.#memories = readLines(path.join(folder, 'memories.jsonl'), memorySchema);
+    this.memories = this.#memories = readLines(this.#memoriesFile, memorySchema);
+    this.generations = new KeptGenerations(folder);
   }
 
   /**
@@ -86,23 +92,17 @@ export class Results {
     return path.join(this.#folder, 'answers.jsonl');
   }
 
+  get #memoriesFile(): string {
+    return path.join(this.#folder, 'memories.jsonl');
+  }
+
   addAnswer(line: AnswerLine): void {
     this.#answers.push(line);
-    appendFileSync(this.answersFile, `${JSON.stringify(line)}\n`);
+    appendLine(this.answersFile, line);
   }
 
   addMemory(line: MemoryLine): void {
     this.#memories.push(line);
-    appendFileSync(path.join(this.#folder, 'memories.jsonl'), `${JSON.stringify(line)}\n`);
+    appendLine(this.#memoriesFile, line);
   }
-}
-
-/** The whole lines of a file; what a kill has left of a last one is cut off. */
-function readLines<S extends z.ZodType>(file: string, schema: S): z.output<S>[] {
-  if (!existsSync(file)) return [];
-  const bytes = readFileSync(file);
-  const end = bytes.lastIndexOf(0x0a) + 1;
-  if (end < bytes.length) truncateSync(file, end);
-  const lines = bytes.toString('utf8', 0, end).split('\n').filter(Boolean);
-  return lines.map((line) => schema.parse(JSON.parse(line)));
 }

@@ -43,7 +43,8 @@ export async function runBenchmark(
   const done = new Set(results.answers.map(({ run, method, id }) => key(run, method, id)));
   const all = options.runs * options.methods.length * samples.reduce((n, { questions }) => n + questions.length, 0);
   for (let run = 1; run <= options.runs; run++) {
-    const engine = sampled(options.engine, options.temperature, options.seed + run - 1);
+    const kept = results.generations.around(options.engine);
+    const engine = sampled(kept, options.temperature, options.seed + run - 1);
     for (const sample of samples) {
       for (const spec of options.methods) {
         const open = sample.questions.filter(({ id }) => !done.has(key(run, spec.name, id)));
@@ -76,6 +77,7 @@ async function remember(
   const meter = metered(engine);
   const memory = watchMemory();
   const start = performance.now();
+  const reusedBefore = results.generations.reused;
   try {
     await engine.setFastWeights(null);
     const alone = spec.aware || benchmark.play ? questions[0]! : undefined;
@@ -111,6 +113,7 @@ async function remember(
       ...(alone && { question: alone.id }),
       ...{ text, items, weights, seconds: (performance.now() - start) / 1000, peakMiB: memory.peakMiB() },
       ...{ promptTokens, outputTokens, trainedTokens, contexts: [...contexts] },
+      reused: results.generations.reused - reusedBefore,
     });
   } finally {
     memory.stop();

@@ -19,6 +19,8 @@ export interface Row {
 
 interface Cost {
   readonly seconds: number;
+  /** Generations that are not in the seconds, as they were taken over from an earlier run or another method. */
+  readonly reused: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
   readonly trainedTokens: number;
@@ -117,6 +119,7 @@ function rowOf(method: string, lines: readonly AnswerLine[], memories: readonly 
     ),
     cost: {
       seconds: sum(({ seconds }) => seconds),
+      reused: sum(({ reused }) => reused),
       promptTokens: sum(({ promptTokens }) => promptTokens),
       outputTokens: sum(({ outputTokens }) => outputTokens),
       trainedTokens: sum(({ trainedTokens }) => trainedTokens),

@@ -31,7 +31,7 @@ const ANSWER: AnswerLine = {
   ...{ scores: { f1: 1 }, contextTokens: 12, ms: 3 },
 };
 const MEMORY: MemoryLine = {
-  ...{ run: 1, method: 'none', sample: 's', text: '', items: 0, weights: 0, seconds: 2, peakMiB: 100 },
+  ...{ run: 1, method: 'none', sample: 's', text: '', items: 0, weights: 0, seconds: 2, reused: 0, peakMiB: 100 },
   ...{ promptTokens: 12, outputTokens: 2, trainedTokens: 0, contexts: [12, 9] },
 };
 

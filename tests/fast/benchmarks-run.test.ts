@@ -1,26 +1,28 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { KeptGenerations } from '../../src/benchmarks/kept-generations.ts';
 import { Results } from '../../src/benchmarks/results.ts';
 import { type RunEvent, type RunOptions, runBenchmark } from '../../src/benchmarks/run.ts';
 import type { Benchmark, BenchmarkQuestion, Sample } from '../../src/benchmarks/types.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
-import { complete } from '../../src/engine/types.ts';
+import { complete, type GenerateRequest } from '../../src/engine/types.ts';
 import type { Turn } from '../../src/memory/types.ts';
 import type { MethodSpec } from '../../src/methods/types.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tmem-bench-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const turns: Turn[] = ['The dog is Rex.', 'The cat is Tom.'].map((content) => ({ role: 'user', content }));
+const turnsOf = (id: string): Turn[] =>
+  ['The dog is Rex.', `The cat of ${id} is here.`, 'The cat is Tom.'].map((content) => ({ role: 'user', content }));
 const question = (id: string, text: string, reference: string): BenchmarkQuestion => ({
   ...{ id, question: text, ask: { text: `${text} Shortly.` }, reference, category: 'pets' },
 });
 const samples: Sample[] = ['s1', 's2'].map((id) => ({
   id,
-  turns,
+  turns: turnsOf(id),
   questions: [question(`${id}/0`, 'The dog?', 'Rex'), question(`${id}/1`, 'The cat?', 'Tom')],
 }));
 const benchmark: Benchmark = {
@@ -88,7 +90,7 @@ test('every method reads every sample once and answers its questions; answers, s
     results,
     options(reader(), [spec], { onEvent: (event) => void events.push(event) }),
   );
-  assert.deepEqual(seen, { opened: [undefined, undefined], observed: 4, settled: 2 });
+  assert.deepEqual(seen, { opened: [undefined, undefined], observed: 6, settled: 2 });
   assert.deepEqual(
     results.answers.map(({ method, sample, id, answer, scores }) => [method, sample, id, answer, scores]),
     [
@@ -111,7 +113,15 @@ test('every method reads every sample once and answers its questions; answers, s
       of,
       contexts.length,
     ]),
-    ['s1', 's2'].map((id) => [id, 'The dog is Rex.\nThe cat is Tom.', 2, undefined, 2]),
+    ['s1', 's2'].map((id) => [
+      id,
+      turnsOf(id)
+        .map(({ content }) => content)
+        .join('\n'),
+      3,
+      undefined,
+      2,
+    ]),
   );
   assert.ok(results.memories.every(({ promptTokens, outputTokens }) => promptTokens > 0 && outputTokens > 0));
   assert.deepEqual(events.filter((event) => event.type === 'answered').at(-1), {
@@ -123,7 +133,7 @@ test('an aware method has a memory of its own for every question, which it knows
   const results = await Results.open(join(folder, 'aware'), {});
   const { spec, seen } = keeper('aware', true);
   await runBenchmark(benchmark, samples.slice(0, 1), results, options(reader(), [spec]));
-  assert.deepEqual(seen, { opened: ['The dog?', 'The cat?'], observed: 4, settled: 2 });
+  assert.deepEqual(seen, { opened: ['The dog?', 'The cat?'], observed: 6, settled: 2 });
   assert.deepEqual(
     results.memories.map(({ question: of }) => of),
     ['s1/0', 's1/1'],
@@ -206,4 +216,65 @@ test('when one answer fails the others are kept, the error comes out, and the ba
   );
   const last = engine.calls.filter(({ type }) => type === 'set').at(-1);
   assert.deepEqual(last, { type: 'set', weights: null });
+});
+
+test('what the base model has said is not asked again by another method or another call, and is counted', async () => {
+  const out = join(folder, 'shared');
+  const engine = reader();
+  const asked = () => engine.calls.filter(({ type }) => type === 'generate').length;
+  const [one, two, three] = ['one', 'two', 'three'].map((name) => keeper(name).spec) as [
+    MethodSpec,
+    MethodSpec,
+    MethodSpec,
+  ];
+  await runBenchmark(benchmark, samples, await Results.open(out, {}), options(engine, [one, two]));
+  assert.equal(asked(), 4);
+  const results = await Results.open(out, {});
+  await runBenchmark(benchmark, samples, results, options(engine, [three]));
+  assert.equal(asked(), 4);
+  assert.deepEqual(
+    results.memories.map(({ method, reused, outputTokens }) => [method, reused, outputTokens > 0]),
+    [
+      ['one', 0, true],
+      ['two', 2, true],
+      ['one', 0, true],
+      ['two', 2, true],
+      ['three', 2, true],
+      ['three', 2, true],
+    ],
+  );
+  assert.deepEqual(new Set(results.answers.map(({ answer }) => answer)), new Set(['Rex', 'Tom']));
+});
+
+test('what was said with fast weights in force, or of another seed, is asked again', async () => {
+  const engine = reader(() => 'x');
+  const kept = new KeptGenerations(mkdtempSync(join(folder, 'kept-'))).around(engine);
+  const asked = () => engine.calls.filter(({ type }) => type === 'generate').length;
+  const say = (request: Partial<GenerateRequest> = {}) => complete(kept, { prompt: 'Hi', ...request });
+  const first = await say();
+  assert.deepEqual([await say(), asked()], [first, 1]);
+  await say({ seed: 2 });
+  assert.equal(asked(), 2);
+  const tensor = { name: 'a', a: new Float32Array(1), b: new Float32Array(1), inputs: 1, outputs: 1 };
+  await kept.setFastWeights({ rank: 1, alpha: 1, tensors: [tensor] });
+  await say();
+  await say();
+  assert.equal(asked(), 4);
+  await say({ fastWeights: false });
+  assert.equal(asked(), 4, 'the base model is asked whatever is in force');
+  await kept.setFastWeights(null);
+  await say();
+  assert.equal(asked(), 4);
+});
+
+test('half a line of a kill is cut off, and asked again', async () => {
+  const place = mkdtempSync(join(folder, 'torn-'));
+  const engine = reader(() => 'x');
+  for (const prompt of ['a', 'b']) await complete(new KeptGenerations(place).around(engine), { prompt });
+  const file = join(place, 'generations.jsonl');
+  truncateSync(file, statSync(file).size - 5);
+  const kept = new KeptGenerations(place);
+  for (const prompt of ['a', 'b']) await complete(kept.around(engine), { prompt });
+  assert.equal(kept.reused, 1);
+  assert.equal(engine.calls.length, 3);
 });

@@ -64,6 +64,7 @@ function memory(method: string, more: Partial<MemoryLine> = {}): MemoryLine {
     items: 0,
     weights: 0,
     seconds: 1,
+    reused: 0,
     peakMiB: null,
     promptTokens: 1,
     outputTokens: 2,
