@@ -220,6 +220,8 @@ export interface TrainRequest {
   readonly samples: readonly Sample[];
   /** A is kept, B is trained from where it is. */
   readonly weights: FastWeights;
+  /** A is trained, too (an ablation of the paper): not beside `still`, and without `checkpoints`. Default false. */
+  readonly trainsA?: boolean;
   /** Added to every forward pass, not trained. */
   readonly frozen?: FastWeights;
   readonly optimizer: Optimizer;

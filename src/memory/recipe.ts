@@ -17,6 +17,8 @@ export interface Recipe {
    */
   readonly mode: 'shard' | 'continue';
   readonly init: 'keys' | 'null-space' | 'svd' | 'random';
+  /** A is trained beside B, which is not possible with `still`. */
+  readonly trainsA: boolean;
   readonly optimizer: Optimizer;
   readonly epochs: number;
   readonly batch: number;
@@ -64,6 +66,7 @@ const RECIPES: readonly Recipe[] = [
     layers: 4,
     mode: 'shard',
     init: 'keys',
+    trainsA: false,
     // A large eps keeps AdamW from moving what hardly matters: the same recall with a smaller B and half the spill (LOG.md).
     optimizer: { kind: 'adamw', lr: 7e-4, eps: 3e-3, beta1: 0.5 },
     epochs: 24,
@@ -92,6 +95,7 @@ const RECIPES: readonly Recipe[] = [
     layers: 4,
     mode: 'continue',
     init: 'svd',
+    trainsA: false,
     optimizer: { kind: 'sgd', lr: 5e-4 },
     epochs: 5,
     batch: 16,

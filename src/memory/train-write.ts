@@ -63,6 +63,7 @@ export async function trainWrite(
       share: recipe.stopShare,
       patience: recipe.patience || undefined,
     },
+    ...(recipe.trainsA && { trainsA: true }),
     candidates: recipe.candidates,
     replay: await pairSamples(engine, replayed),
     still: recipe.still > 0 ? { samples: await pairSamples(engine, earlier), strength: recipe.still } : undefined,

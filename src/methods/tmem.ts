@@ -94,11 +94,12 @@ const settingsSchema = z.strictObject({
   rank: count.optional(),
   layers: count.optional(),
   epochs: count.optional(),
+  trainsA: z.stringbool().optional(),
   budget: count.optional(),
 });
 
 /**
- * One of the variants with settings of its own, as `NAME:KEY=VALUE+KEY=VALUE`: recipe, init, rank, layers, epochs, and budget. A rank is
+ * One of the variants with settings of its own, as `NAME:KEY=VALUE+KEY=VALUE`: recipe, init, trainsA, rank, layers, epochs, and budget. A rank is
  * then that of every write, however many pairs it has.
  * @throws TmemError `usage` naming the settings there are; undefined when the name is not that of a variant.
  */

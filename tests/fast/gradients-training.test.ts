@@ -34,7 +34,7 @@ function walk(optimizer: Optimizer, gradients: readonly Float32Array[]): Float32
   const trainer = new Trainer(top, weights, optimizer);
   const slot = trainer.state.slots.get(NAME)!;
   const path = gradients.map((gradient) => {
-    trainer.state.set(slot.gradient!, gradient);
+    trainer.state.set(slot.ofB!.gradient, gradient);
     trainer.step();
     return trainer.state.snapshot().tensors.find((t) => t.name === NAME)!.b;
   });
@@ -109,9 +109,11 @@ describe('optimisers', () => {
   it('a penalty P on B adds B P to the gradient', () => {
     const R = 2;
     const P = Float32Array.of(3, 0.5, 0.5, 1);
-    const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 0.1 }, undefined, new Map([[NAME, P]]));
+    const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 0.1 }, undefined, {
+      penalties: new Map([[NAME, P]]),
+    });
     const slot = trainer.state.slots.get(NAME)!;
-    trainer.state.set(slot.gradient!, gradients[0]!);
+    trainer.state.set(slot.ofB!.gradient, gradients[0]!);
     trainer.step();
     const found = trainer.state.snapshot().tensors.find((t) => t.name === NAME)!.b;
     trainer.free();
@@ -254,6 +256,23 @@ describe('train', () => {
       assert.ok(deviation < 0.03, `${name}: ${deviation}`);
     }
     assert.notDeepEqual(eight, exact);
+  });
+
+  it('trains A beside B where it is asked to, and neither keeps Delta still nor tells of checkpoints then', async () => {
+    const request = { weights, optimizer: { kind: 'sgd', lr: 0.5 }, epochs: 3 } as const;
+    const frozenA = await train(top, samples, request);
+    const both = await train(top, samples, { ...request, trainsA: true });
+    const change = (of: 'a' | 'b', found: FastWeights) =>
+      found.tensors.map((t, i) => relativeDeviation(t[of], weights.tensors[i]![of]));
+    assert.ok(change('a', frozenA.weights).every((x) => x === 0));
+    assert.ok(change('a', both.weights).every((x) => x > 0));
+    assert.ok(change('b', both.weights).every((x) => x > 0));
+    assert.ok(both.steps.at(-1)!.loss < frozenA.steps.at(-1)!.loss, 'more is trained');
+    const again = await train(top, samples, { ...request, weights: both.weights, epochs: 1 });
+    assert.ok(again.steps[0]!.loss < both.steps.at(-1)!.loss, 'the A that is given back is the one that was trained');
+    const still = { samples, strength: 1 };
+    for (const more of [{ still }, { checkpoints: {} }])
+      await assert.rejects(train(top, samples, { ...request, ...more, trainsA: true }), { code: 'usage' });
   });
 
   it('trains what is replayed beside the samples, and ends by it too', async () => {

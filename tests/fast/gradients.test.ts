@@ -24,8 +24,8 @@ type Gradient = Map<string, Float32Array>;
 class Check {
   readonly trainer: Trainer;
 
-  constructor(top: TopLayers, weights: FastWeights, frozen?: FastWeights) {
-    this.trainer = new Trainer(top, weights, SGD, frozen);
+  constructor(top: TopLayers, weights: FastWeights, frozen?: FastWeights, trainsA = false) {
+    this.trainer = new Trainer(top, weights, SGD, frozen, { trainsA });
   }
 
   /** Loss and gradient, with the samples packed as a step packs them. */
@@ -36,7 +36,7 @@ class Check {
       const worstTokens = tokenLosses.map((losses) => Math.max(...losses));
       const gradient: Gradient = new Map();
       const { state } = this.trainer;
-      for (const slot of state.slots.values()) gradient.set(slot.name, state.get(slot.gradient!));
+      for (const slot of state.slots.values()) gradient.set(slot.name, state.get(slot.ofB!.gradient));
       return { loss, gradNorm, worstTokens, gradient, pieces: pieces.map(({ batch }) => batch.prefix) };
     } finally {
       for (const { batch, first } of pieces) {
@@ -119,6 +119,52 @@ describe('the gradient of B agrees with finite differences', () => {
       });
     }
   }
+});
+
+describe('the gradient of A, where it is trained, agrees with finite differences', () => {
+  for (const [layers, attention] of [
+    [1, false],
+    [2, false],
+    [2, true],
+  ] as const)
+    it(`last ${layers} of 3 layers${attention ? ' with their attention' : ''}`, async () => {
+      const { top, prefix } = await openTraining({ architecture: 'llama' }, { layers, attention });
+      const weights = randomWeights(top, { rank: 2, seed: 11 });
+      const frozen = randomWeights(top, { rank: 3, seed: 12 });
+      const samples = await prefix.prepare(tinySamples(PAIRS));
+      const at = async (changed: FastWeights) => {
+        const check = new Check(top, changed, frozen, true);
+        const found = await check.evaluate(samples);
+        const { state } = check.trainer;
+        const slots = [...state.slots.values()];
+        const ofA = slots.map(({ ofA, source }) => state.getA(ofA!.gradient, source.inputs));
+        check.trainer.free();
+        return { ...found, ofA };
+      };
+      const { ofA, gradient, gradNorm } = await at(weights);
+      const all = [...ofA, ...gradient.values()];
+      const norm = Math.sqrt(all.reduce((sum, x) => sum + dot(x, x), 0));
+      assert.ok(Math.abs(gradNorm - norm) < 1e-4 * norm, 'the norm is that of both');
+      const normal = gaussian(22);
+      for (const [i, { name, a }] of weights.tensors.entries()) {
+        const found = ofA[i]!;
+        const size = Math.sqrt(dot(found, found));
+        assert.ok(size > 0, name);
+        for (const direction of [Float64Array.from(found, (x) => x / size), Float64Array.from(a, normal)]) {
+          const length = Math.sqrt(dot(direction, direction));
+          const expected = await derivativeAsync(async (t) => {
+            const moved = a.map((x, k) => x + (t * direction[k]!) / length);
+            const tensors = weights.tensors.map((tensor, k) => (k === i ? { ...tensor, a: moved } : tensor));
+            return (await at({ ...weights, tensors })).loss;
+          }, STEP);
+          const actual = dot(found, direction) / length;
+          assert.ok(
+            Math.abs(actual - expected) < TOLERANCE * size,
+            `${name}: ${actual} is not ${expected} (of ${size})`,
+          );
+        }
+      }
+    });
 });
 
 /** Distributions over a few tokens at each answer token, of which two samples are to match one. */

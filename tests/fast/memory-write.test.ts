@@ -28,6 +28,7 @@ const RECIPE: Recipe = {
   layers: 2,
   mode: 'shard',
   init: 'keys',
+  trainsA: false,
   optimizer: { kind: 'adamw', lr: 1e-3 },
   epochs: 5,
   batch: 64,

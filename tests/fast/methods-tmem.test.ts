@@ -158,15 +158,16 @@ test('raw: a long turn is trained in pieces of at most 250 tokens', async () => 
 
 test('settings behind a name are those of its writes', async () => {
   const engine = learner();
-  const spec = getMethod('tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1');
-  assert.equal(spec.name, 'tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1');
+  const spec = getMethod('tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1+trainsA=yes');
+  assert.equal(spec.name, 'tmem-weights:recipe=paper+init=random+rank=2+epochs=3+layers=1+trainsA=yes');
   assert.match(spec.description, /weights alone\. Settings: recipe=paper/);
   await reading(spec, engine, talk(SUBJECTS));
   const made = engine.calls.find((call) => call.type === 'initialise');
   assert.ok(made?.type === 'initialise');
   const { init, rank, layers } = made.request;
   assert.deepEqual([init.kind, rank, layers], ['random', 2, 1]);
-  assert.deepEqual([trainings(engine)[0]!.epochs, trainings(engine)[0]!.optimizer.kind], [3, 'sgd']);
+  const { epochs, optimizer, trainsA } = trainings(engine)[0]!;
+  assert.deepEqual([epochs, optimizer.kind, trainsA], [3, 'sgd', true]);
 });
 
 test('a budget behind a name is in the place of the one that all methods have', async () => {

@@ -50,7 +50,7 @@ export function register(program: Command, io: CliIo): void {
     .option('--data <file>', 'the published data (default: fetched from its home)')
     .option('--small', 'the few samples that come with tmem, of the same format, for a first try')
     .option('--methods <names>', 'separated by commas', 'tmem,none,rag')
-    .option('--ablation <name>', 'instead of --methods: supervision, init, budget, rank, layers or epochs')
+    .option('--ablation <name>', 'instead of --methods: supervision, init, a, budget, rank, layers or epochs')
     .option('--model <model>', 'catalogue name, hf: URI or path of a GGUF')
     .option('--embedder <model>', 'embedding model of methods that retrieve by it', 'all-minilm-l6-v2')
     .option('--budget <tokens>', 'length of the working context', whole('--budget'), 2048)

@@ -31,7 +31,7 @@ const INPUTS: Readonly<Record<string, string>> = {
   ffn_down: 'activated',
 };
 
-/** W x + frozen + trained on the tape; `ax` is A x of the trained pair when it is already known. */
+/** W x + frozen + trained on the tape; `ax` is A x of the trained pair when it is already known, and A is not trained. */
 function adapted(
   tape: Tape,
   top: TopLayers,
@@ -79,7 +79,7 @@ export class FirstLayer {
       const trained = deltas.trained?.slots.get(name);
       this.known.set(name, {
         base: f.new2(this.#context, TYPE.F32, top.size(name).outputs, n),
-        ax: trained && f.new2(this.#context, TYPE.F32, trained.R, n),
+        ax: trained && !trained.trainsA ? f.new2(this.#context, TYPE.F32, trained.R, n) : undefined,
       });
     }
     const buffer = f.allocateContext(this.#context, top.backend);
@@ -95,7 +95,7 @@ export class FirstLayer {
       const base = adapted(tape, top, { frozen: deltas.frozen }, name, x);
       f.expand(tape.graph, f.copy(tape.c, base, target.base));
       const trained = deltas.trained?.slots.get(name);
-      if (trained) f.expand(tape.graph, f.copy(tape.c, tape.multiply(trained.a, x), target.ax!));
+      if (trained && target.ax) f.expand(tape.graph, f.copy(tape.c, tape.multiply(trained.a, x), target.ax));
     }
     runner.run(tape);
   }

@@ -10,18 +10,25 @@ import type { TopLayers } from './top-layers.ts';
  */
 const RANK_UNIT = 8;
 
+/** What the optimiser keeps of a tensor, in its shape: gradient, and AdamW's moments. */
+export interface Moments {
+  readonly gradient: Tensor;
+  readonly m: Tensor;
+  readonly v: Tensor;
+}
+
 /** The native side of one adapted product while it is trained or applied; R is the rank filled up. */
 export interface LoraSlot extends LoraTensors {
   readonly name: string;
   readonly source: LoraTensor;
   readonly R: number;
-  /** Gradient of B [R, out] and AdamW's moments, when trained. */
-  readonly gradient?: Tensor;
-  readonly m?: Tensor;
-  readonly v?: Tensor;
+  /** Of B [R, out], when trained. */
+  readonly ofB?: Moments;
+  /** Of A [in, R], when it is trained, too. */
+  readonly ofA?: Moments;
 }
 
-/** Fast weights in native memory. B and the moments start as given and as 0. */
+/** Fast weights in native memory. A and B start as given, the moments as 0. */
 export class LoraState {
   readonly slots = new Map<string, LoraSlot>();
   /** As given, and filled up. */
@@ -32,7 +39,11 @@ export class LoraState {
   #buffer: NativeBuffer;
 
   /** @throws TmemError `missing` when the shapes do not fit the model's layers. */
-  constructor(top: TopLayers, weights: FastWeights, options: { trained: boolean }) {
+  constructor(
+    top: TopLayers,
+    weights: FastWeights,
+    options: { readonly trained: boolean; readonly trainsA?: boolean },
+  ) {
     const f = top.native;
     this.#f = f;
     this.rank = weights.rank;
@@ -60,36 +71,49 @@ export class LoraState {
           `The fast weights of ${name} have another shape than the model; they were made for another model.`,
         );
       }
+      const a = () => f.new2(this.#context, TYPE.F32, inputs, R);
       const b = () => f.new2(this.#context, TYPE.F32, R, outputs);
+      const moments = (of: () => Tensor): Moments => ({ gradient: of(), m: of(), v: of() });
+      const { trained, trainsA = false } = options;
       const common = {
         name,
         source,
         R,
-        a: f.new2(this.#context, TYPE.F32, inputs, R),
+        a: a(),
         aT: f.new2(this.#context, TYPE.F32, R, inputs),
         b: b(),
-        trained: options.trained,
+        ...{ trained, trainsA },
       };
-      this.slots.set(name, options.trained ? { ...common, gradient: b(), m: b(), v: b() } : common);
+      this.slots.set(name, {
+        ...common,
+        ...(trained && { ofB: moments(b) }),
+        ...(trainsA && { ofA: moments(a) }),
+      });
     }
     const buffer = f.allocateContext(this.#context, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for the fast weights; use a lower rank.');
     this.#buffer = buffer;
     for (const slot of this.slots.values()) {
-      const { a, b, inputs, outputs } = slot.source;
+      const { a, b, inputs } = slot.source;
       const filled = new Float32Array(R * inputs);
       filled.set(a);
       f.tensorSet(slot.a, filled, 0, filled.byteLength);
       f.tensorSet(slot.aT, transposed(filled, R, inputs), 0, filled.byteLength);
       this.set(slot.b, b);
-      const zero = new Float32Array(outputs * R);
-      for (const t of [slot.gradient, slot.m, slot.v]) if (t) f.tensorSet(t, zero, 0, zero.byteLength);
+      for (const { gradient, m, v } of [slot.ofA, slot.ofB].filter((of) => of !== undefined)) {
+        const zero = new Float32Array(f.elements(gradient));
+        for (const t of [gradient, m, v]) f.tensorSet(t, zero, 0, zero.byteLength);
+      }
     }
   }
 
-  /** The fast weights as a value, with B as it is now. */
+  /** The fast weights as a value, with A and B as they are now. */
   snapshot(): FastWeights {
-    const tensors = [...this.slots.values()].map((slot) => ({ ...slot.source, b: this.get(slot.b) }));
+    const tensors = [...this.slots.values()].map((slot) => ({
+      ...slot.source,
+      b: this.get(slot.b),
+      ...(slot.trainsA && { a: this.getA(slot.a, slot.source.inputs) }),
+    }));
     return { rank: this.rank, alpha: this.rank, tensors };
   }
 
@@ -98,6 +122,13 @@ export class LoraState {
     const filled = new Float32Array(this.#f.elements(tensor));
     this.#f.tensorGet(tensor, filled, 0, filled.byteLength);
     return resizeRows(filled, this.R, this.rank);
+  }
+
+  /** A tensor in A's shape as [rank, in]. */
+  getA(tensor: Tensor, inputs: number): Float32Array {
+    const filled = new Float32Array(this.R * inputs);
+    this.#f.tensorGet(tensor, filled, 0, filled.byteLength);
+    return filled.slice(0, this.rank * inputs);
   }
 
   set(tensor: Tensor, values: Float32Array): void {

@@ -32,6 +32,8 @@ export interface LoraTensors {
   readonly b: Tensor;
   /** Whether B is trained: its gradient is collected. */
   readonly trained: boolean;
+  /** Whether A is, too; A^T is then of no use. */
+  readonly trainsA?: boolean;
 }
 
 export const GRAPH_NODES = 16384;
@@ -41,7 +43,7 @@ export class Tape {
   readonly graph: Graph;
   readonly c: GgmlContext;
   readonly f: Native;
-  /** Gradient of each trained B [R, out], by the handle of B. */
+  /** Gradient of each trained B [R, out] and A [in, R], by the handle of B or A. */
   readonly gradients = new Map<Tensor, Tensor>();
   /** By their results. */
   readonly products = new Map<Tensor, DenseProduct>();
@@ -125,7 +127,7 @@ export class Tape {
     return this.#dense ? this.#multiplyBack(x, s) : f.mulMat(c, f.cont(c, f.transpose(c, x)), s);
   }
 
-  /** The gradient of B [R, out] from ax [R, T] and dy [out, T]. */
+  /** The gradient of B [R, out] from ax [R, T] and dy [out, T], or that of A [in, R] from x [in, T] and d(ax) [R, T]. */
   #outer(ax: Tensor, dy: Tensor): Tensor {
     const { f, c } = this;
     if (!this.#dense) return f.mulMat(c, f.cont(c, f.transpose(c, ax)), f.cont(c, f.transpose(c, dy)));
@@ -148,10 +150,14 @@ export class Tape {
   }
 
   /** A x [R, T]. */
-  loraInput(x: Tensor, { a, aT }: LoraTensors): Tensor {
-    return this.#record(this.multiply(a, x), [x], (d) =>
-      this.#send(x, () => (this.#dense ? this.#multiplyBack(a, d) : this.multiply(aT, d))),
-    );
+  loraInput(x: Tensor, { a, aT, trainsA = false }: LoraTensors): Tensor {
+    const { f, c } = this;
+    const transposed = () => (trainsA ? f.cont(c, f.transpose(c, a)) : aT);
+    const back = (d: Tensor) => {
+      this.#send(x, () => (this.#dense ? this.#multiplyBack(a, d) : this.multiply(transposed(), d)));
+      if (trainsA) this.gradients.set(a, this.#outer(x, d));
+    };
+    return this.#record(this.multiply(a, x), [x], back, trainsA);
   }
 
   /** base [out, T] + B ax, where ax [R, T] = A x. */

@@ -116,13 +116,12 @@ export async function train(
     throw new TmemError('usage', `The batch size must be a whole number from 1, not ${batch}.`);
   if (!(request.optimizer.lr > 0) || !Number.isFinite(request.optimizer.lr))
     throw new TmemError('usage', `The learning rate must be a positive number, not ${request.optimizer.lr}.`);
-  const trainer = new Trainer(
-    top,
-    request.weights,
-    request.optimizer,
-    request.frozen,
-    still && penalties(top, still, request),
-  );
+  if (request.trainsA && (still || checkpoints))
+    throw new TmemError('usage', 'Where A is trained, Delta cannot be kept still, and there are no checkpoints.');
+  const trainer = new Trainer(top, request.weights, request.optimizer, request.frozen, {
+    penalties: still && penalties(top, still, request),
+    trainsA: request.trainsA ?? false,
+  });
   const all: TrainingStep[] = [];
   try {
     const samples = [...replay, ...given];

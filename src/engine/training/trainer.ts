@@ -3,7 +3,7 @@ import { type GgmlContext, type Tensor, TYPE } from '../native/library.ts';
 import type { FastWeights, Optimizer, TrainCheckpoint } from '../types.ts';
 import { forward } from './forward.ts';
 import { CandidateHead, fullHead, type Head } from './head.ts';
-import { LoraState, resizeRows } from './lora-state.ts';
+import { LoraState, type Moments, resizeRows } from './lora-state.ts';
 import { crossEntropyGradient } from './loss.ts';
 import type { PreparedSample } from './packed-batch.ts';
 import { bySample, type Piece, packPieces, piecesLosses, readLosses, type Setting, yieldToEvents } from './pieces.ts';
@@ -18,7 +18,7 @@ export interface GradientResult {
 }
 
 /**
- * Trains B of fast weights on prepared samples (design section 4): gradients of the answer tokens' mean cross entropy,
+ * Trains B of fast weights on prepared samples (design section 4), or A and B: gradients of the answer tokens' mean cross entropy,
  * SGD or AdamW as in PyTorch.
  */
 export class Trainer {
@@ -32,17 +32,20 @@ export class Trainer {
   #optimizer: Optimizer;
   #step = 0;
 
-  /** `penalties`: by product, P [R, R] of a term 1/2 tr(B P B^T) that is added to what is minimised. */
+  /** @param options.penalties by product, P [R, R] of a term 1/2 tr(B P B^T) that is added to what is minimised */
   constructor(
     top: TopLayers,
     weights: FastWeights,
     optimizer: Optimizer,
     frozen?: FastWeights,
-    penalties: ReadonlyMap<string, Float32Array> = new Map(),
+    {
+      penalties = new Map(),
+      trainsA = false,
+    }: { readonly penalties?: ReadonlyMap<string, Float32Array> | undefined; readonly trainsA?: boolean } = {},
   ) {
     this.#optimizer = optimizer;
     const f = top.native;
-    this.state = new LoraState(top, weights, { trained: true });
+    this.state = new LoraState(top, weights, { trained: true, trainsA });
     this.#frozen = frozen && new LoraState(top, frozen, { trained: false });
     this.#setting = {
       top,
@@ -124,11 +127,11 @@ export class Trainer {
     for (const { logProbs } of parts) f.setOutput(logProbs);
     tape.backward(rows, gradient);
     const squares: { tensor: Tensor; value: Float32Array }[] = [];
-    for (const slot of this.state.slots.values()) {
-      const found = tape.gradients.get(slot.b);
-      if (!found) throw new Error(`no gradient reached ${slot.name}`);
-      const sum = accumulate ? f.add(c, found, slot.gradient!) : found;
-      f.expand(graph, f.copy(c, sum, slot.gradient!));
+    for (const { name, tensor, gradient } of this.#parameters()) {
+      const found = tape.gradients.get(tensor);
+      if (!found) throw new Error(`no gradient reached ${name}`);
+      const sum = accumulate ? f.add(c, found, gradient) : found;
+      f.expand(graph, f.copy(c, sum, gradient));
       const square = f.sum(c, f.sqr(c, sum));
       f.setOutput(square);
       f.expand(graph, square);
@@ -146,11 +149,23 @@ export class Trainer {
     return { loss, tokenLosses: bySample(batch, losses), squares: squares.reduce((n, s) => n + s.value[0]!, 0) };
   }
 
+  /** All that is trained, and the penalty on it. */
+  #parameters(): (Moments & {
+    readonly name: string;
+    readonly tensor: Tensor;
+    readonly penalty?: Tensor | undefined;
+  })[] {
+    return [...this.state.slots.values()].flatMap(({ name, a, b, ofA, ofB }) => [
+      { name, tensor: b, penalty: this.#penalties.get(name), ...ofB! },
+      ...(ofA ? [{ name, tensor: a, ...ofA }] : []),
+    ]);
+  }
+
   /** B and the moments as they are now. */
   tensors(): TrainCheckpoint['tensors'] {
     const { state } = this;
-    return [...state.slots.values()].map(({ name, b, m, v }) => ({
-      ...{ name, b: state.get(b), m: state.get(m!), v: state.get(v!) },
+    return [...state.slots.values()].map(({ name, b, ofB }) => ({
+      ...{ name, b: state.get(b), m: state.get(ofB!.m), v: state.get(ofB!.v) },
     }));
   }
 
@@ -160,8 +175,8 @@ export class Trainer {
     for (const { name, b, m, v } of tensors) {
       const slot = this.state.slots.get(name)!;
       this.state.set(slot.b, b);
-      this.state.set(slot.m!, m);
-      this.state.set(slot.v!, v);
+      this.state.set(slot.ofB!.m, m);
+      this.state.set(slot.ofB!.v, v);
     }
   }
 
@@ -186,15 +201,14 @@ export class Trainer {
           ];
     f.tensorSet(this.#optimizerParams, Float32Array.from(params), 0, params.length * 4);
     const tape = top.newTape();
-    for (const slot of this.state.slots.values()) {
-      f.setParam(slot.b);
-      const P = this.#penalties.get(slot.name);
-      const gradient = P ? f.add(tape.c, slot.gradient!, tape.multiply(P, slot.b)) : slot.gradient!;
+    for (const { tensor, m, v, penalty: P, gradient: found } of this.#parameters()) {
+      f.setParam(tensor);
+      const gradient = P ? f.add(tape.c, found, tape.multiply(P, tensor)) : found;
       f.expand(
         tape.graph,
         o.kind === 'sgd'
-          ? f.stepSgd(tape.c, slot.b, gradient, this.#optimizerParams)
-          : f.stepAdamW(tape.c, slot.b, gradient, slot.m!, slot.v!, this.#optimizerParams),
+          ? f.stepSgd(tape.c, tensor, gradient, this.#optimizerParams)
+          : f.stepAdamW(tape.c, tensor, gradient, m, v, this.#optimizerParams),
       );
     }
     runner.run(tape);
