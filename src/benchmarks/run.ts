@@ -2,6 +2,7 @@
 import pLimit from 'p-limit';
 import { throwIfAborted } from '../engine/errors.ts';
 import type { Embedder, Engine } from '../engine/types.ts';
+import { withMethods } from '../engine/with-methods.ts';
 import { metered } from '../methods/metered.ts';
 import type { Method, MethodSpec } from '../methods/types.ts';
 import { watchMemory } from './peak-memory.ts';
@@ -26,8 +27,19 @@ export interface RunOptions {
   readonly onEvent?: ((event: RunEvent) => void) | undefined;
 }
 
-export type RunEvent = { readonly run: number; readonly method: string; readonly sample: string } & (
-  | { readonly type: 'read'; readonly turn: number; readonly turns: number }
+export type RunEvent = {
+  readonly run: number;
+  readonly method: string;
+  readonly sample: string;
+} & /** Turns that are read, and what has been done for this memory so far; told whenever one of these grows. */
+(
+  | {
+      readonly type: 'work';
+      readonly turn: number;
+      readonly turns: number;
+      readonly generations: number;
+      readonly steps: number;
+    }
   /** All answers of the run so far, and how many there will be. */
   | { readonly type: 'answered'; readonly done: number; readonly of: number }
 );
@@ -74,7 +86,12 @@ async function remember(
 ): Promise<void> {
   const { budget, embedder, judge, signal, onEvent } = options;
   const where = { run, method: spec.name, sample: sample.id };
-  const meter = metered(engine);
+  const work = { turn: 0, turns: sample.turns.length, generations: 0, steps: 0 };
+  const grow = (what: 'turn' | 'generations' | 'steps') => {
+    work[what]++;
+    onEvent?.({ type: 'work', ...where, ...work });
+  };
+  const meter = metered(watched(engine, grow));
   const memory = watchMemory();
   const start = performance.now();
   const reusedBefore = results.generations.reused;
@@ -83,10 +100,10 @@ async function remember(
     const alone = spec.aware || benchmark.play ? questions[0]! : undefined;
     const task = spec.aware ? alone?.question : undefined;
     const method = await spec.open({ engine: meter.engine, budget, task, embedder, signal });
-    for (const [i, turn] of sample.turns.entries()) {
+    for (const turn of sample.turns) {
       throwIfAborted(signal);
       await method.observe(turn);
-      onEvent?.({ type: 'read', ...where, turn: i + 1, turns: sample.turns.length });
+      grow('turn');
     }
     await method.settle();
     const limit = pLimit(options.parallel);
@@ -119,6 +136,23 @@ async function remember(
     memory.stop();
     await engine.setFastWeights(null);
   }
+}
+
+/** Tells of every text that is generated and every step that is trained. */
+function watched(engine: Engine, grow: (what: 'generations' | 'steps') => void): Engine {
+  return withMethods(engine, {
+    async *generate(request) {
+      for await (const event of engine.generate(request)) {
+        if (event.type === 'done') grow('generations');
+        yield event;
+      }
+    },
+    train: (request, onEvent) =>
+      engine.train(request, (event) => {
+        if (event.type === 'step') grow('steps');
+        onEvent?.(event);
+      }),
+  });
 }
 
 async function answer(

@@ -124,6 +124,9 @@ test('every method reads every sample once and answers its questions; answers, s
     ]),
   );
   assert.ok(results.memories.every(({ promptTokens, outputTokens }) => promptTokens > 0 && outputTokens > 0));
+  assert.deepEqual(events.filter((event) => event.type === 'work').at(-1), {
+    ...{ type: 'work', run: 1, method: 'all', sample: 's2', turn: 3, turns: 3, generations: 2, steps: 0 },
+  });
   assert.deepEqual(events.filter((event) => event.type === 'answered').at(-1), {
     ...{ type: 'answered', run: 1, method: 'all', sample: 's2', done: 4, of: 4 },
   });

@@ -201,9 +201,9 @@ function lengthOf({ turns }: Sample): number {
 
 function shown(event: RunEvent): [number | null, string] {
   const where = `${event.method} on ${event.sample}`;
-  return event.type === 'read'
-    ? [null, `${where}: turn ${event.turn} of ${event.turns} read`]
-    : [event.done / event.of, `${where}: ${event.done} of ${event.of} answers`];
+  if (event.type === 'answered') return [event.done / event.of, `${where}: ${event.done} of ${event.of} answers`];
+  const { turn, turns, generations, steps } = event;
+  return [null, `${where}: ${turn} of ${turns} turns read, ${generations} texts generated, ${steps} steps trained`];
 }
 
 function show(summary: Summary, showScore: typeof ShowScore, report: string): string {
