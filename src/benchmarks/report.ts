@@ -80,11 +80,13 @@ function scoreTable(summary: Summary, rows: readonly Row[]): string {
   const { metric, metrics } = summary;
   const shown = (score: number) => shownScore(score, summary);
   const names = [metric, ...metrics.filter((name) => name !== metric)];
+  // Of a single run there is none.
+  const deviates = rows.some(({ deviation }) => deviation > 0);
   return htmlTable(
-    ['method', 'questions', ...names, `${metric}, 95 %`, 'deviation of runs'],
+    ['method', 'questions', ...names, `${metric}, 95 %`, ...(deviates ? ['deviation of runs'] : [])],
     rows.map((row) => [
       ...[row.method, String(row.n), ...names.map((name) => shown(row.scores[name] ?? 0))],
-      ...[`${shown(row.ci.low)} to ${shown(row.ci.high)}`, shown(row.deviation)],
+      ...[`${shown(row.ci.low)} to ${shown(row.ci.high)}`, ...(deviates ? [shown(row.deviation)] : [])],
     ]),
   );
 }
