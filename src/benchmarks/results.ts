@@ -7,6 +7,7 @@ import { TmemError } from '../engine/errors.ts';
 import { writeFileAtomic } from '../engine/files.ts';
 import { appendLine, readLines } from './json-lines.ts';
 import { KeptGenerations } from './kept-generations.ts';
+import { KeptTrainings } from './kept-trainings.ts';
 
 /** One answer; `scores` by name of the metric. */
 const answerSchema = z.object({
@@ -55,6 +56,7 @@ export class Results {
   readonly answers: readonly AnswerLine[];
   readonly memories: readonly MemoryLine[];
   readonly generations: KeptGenerations;
+  readonly trainings: KeptTrainings;
   readonly #folder: string;
   readonly #answers: AnswerLine[];
   readonly #memories: MemoryLine[];
@@ -64,6 +66,7 @@ export class Results {
     this.answers = this.#answers = readLines(this.answersFile, answerSchema);
     this.memories = this.#memories = readLines(this.#memoriesFile, memorySchema);
     this.generations = new KeptGenerations(folder);
+    this.trainings = new KeptTrainings(folder);
   }
 
   /**
@@ -101,8 +104,10 @@ export class Results {
     appendLine(this.answersFile, line);
   }
 
+  /** What was trained for the memory is then not kept any more. */
   addMemory(line: MemoryLine): void {
     this.#memories.push(line);
     appendLine(this.#memoriesFile, line);
+    this.trainings.clear();
   }
 }

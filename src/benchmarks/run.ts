@@ -31,8 +31,7 @@ export type RunEvent = {
   readonly run: number;
   readonly method: string;
   readonly sample: string;
-} & /** Turns that are read, and what has been done for this memory so far; told whenever one of these grows. */
-(
+} /** Turns that are read, and what has been done for this memory so far; told whenever one of these grows. */ & (
   | {
       readonly type: 'work';
       readonly turn: number;
@@ -55,7 +54,7 @@ export async function runBenchmark(
   const done = new Set(results.answers.map(({ run, method, id }) => key(run, method, id)));
   const all = options.runs * options.methods.length * samples.reduce((n, { questions }) => n + questions.length, 0);
   for (let run = 1; run <= options.runs; run++) {
-    const kept = results.generations.around(options.engine);
+    const kept = results.trainings.around(results.generations.around(options.engine));
     const engine = sampled(kept, options.temperature, options.seed + run - 1);
     for (const sample of samples) {
       for (const spec of options.methods) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -280,4 +280,44 @@ test('half a line of a kill is cut off, and asked again', async () => {
   for (const prompt of ['a', 'b']) await complete(kept.around(engine), { prompt });
   assert.equal(kept.reused, 1);
   assert.equal(engine.calls.length, 3);
+});
+
+test('what was trained before a kill is not trained again, to the same weights, and is gone when the memory is whole', async () => {
+  const out = join(folder, 'trained');
+  const pairs: MethodSpec = {
+    ...{ name: 'pairs', description: '', source: '', aware: false },
+    open: async ({ engine }) => ({
+      observe: async ({ content }) => {
+        const init = { kind: 'random' } as const;
+        const weights = await engine.initialise({ init, rank: 2, layers: 1, seed: content.length });
+        const samples = [{ prompt: content, answer: 'yes' }];
+        const trained = await engine.train({ samples, weights, optimizer: { kind: 'sgd', lr: 1 }, epochs: 2 });
+        await engine.setFastWeights(trained.weights);
+      },
+      settle: async () => {},
+      answer: async () => ({ text: 'Rex', contextTokens: 1 }),
+      kept: async () => ({ text: '', items: 0, weights: 0 }),
+    }),
+  };
+  const trained = (engine: ScriptedEngine) => engine.calls.filter(({ type }) => type === 'train').length;
+  const whole = reader();
+  const [sample] = samples;
+  await runBenchmark(benchmark, [sample!], await Results.open(join(folder, 'whole'), {}), options(whole, [pairs]));
+  assert.equal(trained(whole), 3);
+
+  const killed = reader();
+  const controller = new AbortController();
+  const onEvent = (event: RunEvent) => {
+    if (event.type === 'work' && event.turn === 2) controller.abort();
+  };
+  const broken = options(killed, [pairs], { signal: controller.signal, onEvent });
+  await assert.rejects(runBenchmark(benchmark, [sample!], await Results.open(out, {}), broken), { code: 'aborted' });
+  assert.equal(readdirSync(join(out, 'trainings')).length, 2);
+  const again = reader();
+  await runBenchmark(benchmark, [sample!], await Results.open(out, {}), options(again, [pairs]));
+  assert.equal(trained(again), 1);
+  const lastWeights = (engine: ScriptedEngine) =>
+    engine.calls.findLast((call) => call.type === 'set' && call.weights !== null);
+  assert.deepEqual(lastWeights(again), lastWeights(whole));
+  assert.ok(!existsSync(join(out, 'trainings')));
 });
