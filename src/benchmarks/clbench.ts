@@ -3,8 +3,8 @@
  * judged by rubrics. Format: github.com/Tencent-Hunyuan/CL-bench, `CL-bench.jsonl` and `CLBench-life.jsonl`.
  *
  * All messages but the last are the stream that a memory reads, the last one is the question; officially the model is
- * shown all of them. A verdict that cannot be read counts as failed at once, where the original asks up to three times. A task of a single user message holds its context in the question: a memory is hardly tested by
- * it.
+ * shown all of them. A task of a single user message holds its context in the question: a memory is hardly tested by
+ * it. A verdict that cannot be read counts as failed at once, where the original asks up to three times.
  */
 import { z } from 'zod';
 import { readJsonl } from '../agent/jsonl.ts';
