@@ -192,8 +192,11 @@ test('what is forgotten leaves ledger, weights, notes, unwritten turns and disk;
   const calls = engine.calls.length;
   const { value } = await memory('forget', 's', 'dog');
   assert.deepEqual([value.pairsLeft, value.writesAgain], [5, 2]);
-  const trained = engine.calls.slice(calls).flatMap((c) => (c.type === 'train' ? [c.request] : []));
-  assert.equal(trained.length, 2, 'the first write is kept as it was');
+  const again = engine.calls.slice(calls);
+  // A write begins with one A, and may go on training.
+  assert.equal(again.filter((c) => c.type === 'initialise').length, 2, 'the first write is kept as it was');
+  const trained = again.flatMap((c) => (c.type === 'train' ? [c.request] : []));
+  assert.ok(trained.length >= 2);
   assert.ok(!JSON.stringify(trained.map((r) => [r.samples, r.replay, r.still])).includes('dog'));
   const after = await stored();
   assert.deepEqual(after.state.writes[0], before.state.writes[0]);
