@@ -1,11 +1,12 @@
 /** The published data of the benchmarks, fetched from where its authors keep it. Nothing of it comes with tmem. */
-import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises';
+import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TmemError } from '../engine/errors.ts';
 import { writeError } from '../engine/files.ts';
 import { tmemHome } from '../engine/home.ts';
 import { checkInterrupted, type Environment, Meter, type PullContext, SourceError } from '../engine/models/context.ts';
 import { withLock } from '../engine/models/lock.ts';
+import { receive } from '../engine/models/receive.ts';
 import { verify } from '../engine/models/verify.ts';
 
 interface DataSource {
@@ -40,7 +41,6 @@ const SOURCES: Readonly<Record<string, DataSource>> = {
   },
 };
 
-const STALL_MS = 30_000;
 /** Requests for one file, each going on from where the last one broke off. */
 const ATTEMPTS = 3;
 
@@ -96,6 +96,8 @@ function addressOf({ from }: DataSource, env: Environment): { url: string; token
  */
 export async function download(url: string, path: string, context: PullContext, token?: string): Promise<void> {
   const partial = `${path}.incomplete`;
+  const headers = { 'accept-encoding': 'identity', ...(token && { authorization: `Bearer ${token}` }) };
+  const what = { source: new URL(url).host, file: url.split('/').at(-1)!, phase: 'download' } as const;
   const guard = <T>(action: Promise<T>) =>
     action.catch((error) => {
       throw writeError(partial, error);
@@ -106,7 +108,18 @@ export async function download(url: string, path: string, context: PullContext, 
     for (let attempt = 1; ; attempt++) {
       checkInterrupted(context);
       try {
-        await receive({ url, token, partial }, file, context);
+        let meter: Meter | undefined;
+        await receive({
+          ...{ url, headers, file, partial, signal: context.signal },
+          check: ({ ok, status, headers }) => {
+            if (!ok) throw new SourceError(`answered with status ${status}`);
+            if (headers.get('content-type')?.includes('text/html')) throw new SourceError('answered with a web page');
+          },
+          onBytes: (size, total) => {
+            meter ??= new Meter(context, { ...what, total });
+            meter.update(size);
+          },
+        });
         break;
       } catch (error) {
         checkInterrupted(context);
@@ -121,57 +134,4 @@ export async function download(url: string, path: string, context: PullContext, 
     await file.close();
   }
   await guard(rename(partial, path));
-}
-
-/** One request: from where the file ends to where the answer does. */
-async function receive(
-  { url, token, partial }: { url: string; token: string | undefined; partial: string },
-  file: FileHandle,
-  context: PullContext,
-): Promise<void> {
-  let { size } = await file.stat();
-  const stall = new AbortController();
-  const timer = setTimeout(() => stall.abort(new Error('no data for 30 s')), STALL_MS);
-  try {
-    const response = await fetch(url, {
-      headers: {
-        'accept-encoding': 'identity',
-        ...(token && { authorization: `Bearer ${token}` }),
-        ...(size > 0 && { range: `bytes=${size}-` }),
-      },
-      signal: AbortSignal.any([stall.signal, ...(context.signal ? [context.signal] : [])]),
-    });
-    const { status, headers, body } = response;
-    if (status === 416) await file.truncate(0);
-    if (status === 416 || status === 429 || status >= 500) throw new Error(`status ${status}`);
-    if (!response.ok || body === null) throw new SourceError(`answered with status ${status}`);
-    if (headers.get('content-type')?.includes('text/html')) throw new SourceError('answered with a web page');
-    if (status === 206 && !headers.get('content-range')?.startsWith(`bytes ${size}-`))
-      throw new Error('another range than was asked for');
-    if (status !== 206 && size > 0) {
-      // Some servers give files only whole.
-      await file.truncate(0);
-      size = 0;
-    }
-    const total = size + Number(headers.get('content-length') ?? 0);
-    const meter = new Meter(context, {
-      source: new URL(url).host,
-      file: url.split('/').at(-1)!,
-      phase: 'download',
-      total,
-    });
-    for await (const chunk of body) {
-      timer.refresh();
-      size += chunk.length;
-      await file.appendFile(chunk).catch((error) => {
-        throw writeError(partial, error);
-      });
-      meter.update(size);
-    }
-    if (size < total) throw new Error('the connection ended early');
-  } finally {
-    clearTimeout(timer);
-    // An answer that was not read to its end would keep its connection open.
-    stall.abort();
-  }
 }

@@ -1,5 +1,5 @@
 /** Models from a Hugging Face hub: which file is meant, where it is, and fetching it with resume. */
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -8,6 +8,7 @@ import { writeError } from '../files.ts';
 import { checkInterrupted, Meter, type PullContext, SourceError } from './context.ts';
 import { HubRepoCache, SHA256 } from './hub-cache.ts';
 import { withLock } from './lock.ts';
+import { receive } from './receive.ts';
 import { hashFile } from './verify.ts';
 
 /** What a URI names. With neither file nor quant: the repository's Q4_K_M, or its only GGUF. */
@@ -27,7 +28,6 @@ export interface FetchedFile {
 
 const DEFAULT_QUANT = 'Q4_K_M';
 const FIRST_ANSWER_MS = 5000;
-const STALL_MS = 30_000;
 /** Attempts in a row that bring no byte. */
 const MAX_ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 250;
@@ -128,13 +128,6 @@ export async function fetchFromHub(reference: HubReference, context: PullContext
 
 const Listing = z.object({ siblings: z.array(z.object({ rfilename: z.string() })) });
 
-/** A download under way: its open file, that file's path, and the bytes that it is to have. */
-interface Download {
-  readonly file: FileHandle;
-  readonly partial: string;
-  readonly bytes: number;
-}
-
 /** The wire: nothing here knows of caches. */
 class Hub {
   readonly #context: PullContext;
@@ -196,7 +189,13 @@ class Hub {
         if (before > bytes) await file.truncate(0);
         if (before === bytes) return await file.sync();
         try {
-          await this.#receive(url, { file, partial, bytes }, meter);
+          await receive({
+            ...{ url, headers: this.#headers(), file, partial, bytes, signal: this.#context.signal },
+            check: ({ ok, status }) => {
+              if (!ok) throw refusal(status);
+            },
+            onBytes: (size) => meter.update(size),
+          });
         } catch (error) {
           checkInterrupted(this.#context);
           if (error instanceof TmemError || error instanceof SourceError) throw error;
@@ -214,50 +213,12 @@ class Hub {
     }
   }
 
-  /** One request: from where the file ends to where the connection does. */
-  async #receive(url: string, { file, partial, bytes }: Download, meter: Meter): Promise<void> {
-    let { size } = await file.stat();
-    const stall = new AbortController();
-    const timer = setTimeout(() => stall.abort(new Error('no data for 30 s')), STALL_MS);
-    try {
-      const response = await fetch(url, {
-        headers: this.#headers(size > 0 ? { range: `bytes=${size}-` } : {}),
-        signal: AbortSignal.any([stall.signal, ...(this.#context.signal ? [this.#context.signal] : [])]),
-      });
-      const { status, headers, body } = response;
-      if (status === 416) await file.truncate(0);
-      if (status === 416 || status === 429 || status >= 500) throw new Error(`status ${status}`);
-      if (!response.ok || body === null) throw refusal(status);
-      if (status === 206 && !headers.get('content-range')?.startsWith(`bytes ${size}-`))
-        throw new Error('another range than was asked for');
-      if (status !== 206 && size > 0) {
-        // Some servers give files only whole.
-        await file.truncate(0);
-        size = 0;
-      }
-      for await (const chunk of body) {
-        timer.refresh();
-        size += chunk.length;
-        if (size > bytes) throw new SourceError('sent more bytes than it announced');
-        await file.appendFile(chunk).catch((error) => {
-          throw writeError(partial, error);
-        });
-        meter.update(size);
-      }
-      if (size < bytes) throw new Error('the connection ended early');
-    } finally {
-      clearTimeout(timer);
-      // An answer that was not read to its end would keep its connection open.
-      stall.abort();
-    }
-  }
-
   async #ask(url: string, init: RequestInit): Promise<Response> {
     const limit = Math.ceil(this.#patience * FIRST_ANSWER_MS);
     const timeout = AbortSignal.timeout(limit);
     const signal = this.#context.signal ? AbortSignal.any([timeout, this.#context.signal]) : timeout;
     try {
-      return await fetch(url, { ...init, headers: this.#headers({}), signal });
+      return await fetch(url, { ...init, headers: this.#headers(), signal });
     } catch (error) {
       checkInterrupted(this.#context);
       if (timeout.aborted) throw new SourceError(`did not answer within ${limit / 1000} s`);
@@ -266,9 +227,9 @@ class Hub {
   }
 
   /** fetch drops the authorization when it is redirected to another origin. */
-  #headers(more: Record<string, string>): Record<string, string> {
+  #headers(): Record<string, string> {
     const token = this.#context.env.HF_TOKEN;
-    return { 'accept-encoding': 'identity', ...(token ? { authorization: `Bearer ${token}` } : {}), ...more };
+    return { 'accept-encoding': 'identity', ...(token ? { authorization: `Bearer ${token}` } : {}) };
   }
 }
 
