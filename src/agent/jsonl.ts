@@ -24,13 +24,19 @@ export async function readJsonl<S extends z.ZodType>(path: string, schema: S, wh
   return values;
 }
 
-function parseLine<S extends z.ZodType>(line: string, schema: S, where: string): z.output<S> {
+/** @throws TmemError `usage`, a sentence with what is wrong with the line. */
+export function parseLine<S extends z.ZodType>(line: string, schema: S, where: string): z.output<S> {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (cause) {
     throw new TmemError('usage', `${where}: this is not JSON (${(cause as Error).message}).`, { cause });
   }
+  return checked(schema, value, where);
+}
+
+/** @throws TmemError `usage`, a sentence with the first thing that is wrong. */
+export function checked<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0]!;

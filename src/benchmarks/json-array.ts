@@ -1,6 +1,5 @@
-/** Data files of the benchmarks: read piece by piece, and checked against what was published. */
+/** Data files of the benchmarks, read piece by piece. */
 import { createReadStream } from 'node:fs';
-import type { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
 
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
@@ -54,14 +53,6 @@ export async function* readJsonArray(file: string, what: string): AsyncGenerator
   }
   if (!ended)
     throw wrong(count > 0 || depth > 0 ? ` ends within element ${count + 1}` : ` must hold a JSON array of ${what}`);
-}
-
-/** @throws TmemError `usage`, a sentence with the first thing that is wrong. */
-export function checked<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const { path, message } = result.error.issues[0]!;
-  throw new TmemError('usage', `${[where, ...(path.length > 0 ? [path.join('.')] : []), message].join(': ')}.`);
 }
 
 /** The text of a file, in pieces. @throws TmemError `missing`. */

@@ -10,10 +10,11 @@
  *   that a choice stands for, and the reference of an adversarial question is that nothing was said.
  */
 import { z } from 'zod';
+import { checked } from '../agent/jsonl.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { Turn } from '../memory/types.ts';
 import type { Question } from '../methods/types.ts';
-import { checked, readJsonArray } from './json-array.ts';
+import { readJsonArray } from './json-array.ts';
 import { adversarialChoice, type LocomoCategory, scoreLocomo } from './scoring/locomo.ts';
 import { exactMatch, f1 } from './scoring/text.ts';
 import type { Benchmark, BenchmarkQuestion, Sample } from './types.ts';

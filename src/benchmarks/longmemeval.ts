@@ -9,9 +9,10 @@
  */
 import { z } from 'zod';
 import { spellTime } from '../agent/context.ts';
+import { checked } from '../agent/jsonl.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { Turn } from '../memory/types.ts';
-import { checked, readJsonArray } from './json-array.ts';
+import { readJsonArray } from './json-array.ts';
 import { judgedRight, judgePrompt } from './scoring/longmemeval.ts';
 import { exactMatch, f1 } from './scoring/text.ts';
 import type { Benchmark, Sample } from './types.ts';

@@ -1,8 +1,9 @@
 /** The documents of a user, searched by their words and, with an embedder, by their vectors, too. */
 import { z } from 'zod';
+import { parseLine } from '../../agent/jsonl.ts';
 import { TmemError } from '../../engine/errors.ts';
 import { fuse, TextIndex, VectorIndex } from '../../methods/retrieval.ts';
-import { checked, textOf } from '../json-array.ts';
+import { textOf } from '../json-array.ts';
 import type { PlayOptions } from '../types.ts';
 
 const documentSchema = z.object({ title: z.string().optional(), text: z.string().min(1) });
@@ -30,15 +31,8 @@ export class Corpus {
     const documents: SearchedDocument[] = [];
     let number = 0;
     for await (const line of linesOf(file)) {
-      const where = `${file} line ${++number}`;
-      if (line.trim() === '') continue;
-      let value: unknown;
-      try {
-        value = JSON.parse(line);
-      } catch (cause) {
-        throw new TmemError('usage', `${where}: this is not JSON (${(cause as Error).message}).`, { cause });
-      }
-      documents.push(checked(documentSchema, value, where));
+      number++;
+      if (line.trim() !== '') documents.push(parseLine(line, documentSchema, `${file} line ${number}`));
     }
     if (documents.length === 0)
       throw new TmemError('usage', `${file} is empty; it must hold documents, one JSON object a line.`);
