@@ -15,37 +15,29 @@
  * - The answer is given from the last state in the form that all methods share, without <answer>.
  * - The words of the prompt are our own. It is written greedily (the repository samples at 0.01).
  */
-import { taskOf } from './common.ts';
 import { fill, MEM1 } from './prompts.ts';
-import { openRunning } from './running.ts';
-import type { MethodSpec } from './types.ts';
+import { type Rewriting, runningMethod } from './running.ts';
 
 const OBSERVATION_TOKENS = 512;
+const SOURCE = 'arXiv 2506.15841';
 
-const spec = (name: string, aware: boolean, description: string): MethodSpec => ({
-  name,
-  description,
-  source: 'arXiv 2506.15841',
-  aware,
-  async open(options) {
-    const task = taskOf(aware, options);
-    return openRunning(options, {
-      sectionTokens: OBSERVATION_TOKENS,
-      ask(state, section) {
-        const last = state && `${MEM1.open}${state}${MEM1.close}\n`;
-        return {
-          prompt: [{ role: 'user', content: fill(MEM1.user, { task }) }],
-          prefill: `${last}${fill(MEM1.observation, { section })}\n${MEM1.open}`,
-          stop: [MEM1.close],
-        };
-      },
-    });
+const rewriting = (task: string): Rewriting => ({
+  sectionTokens: OBSERVATION_TOKENS,
+  ask(state, section) {
+    const last = state && `${MEM1.open}${state}${MEM1.close}\n`;
+    return {
+      prompt: [{ role: 'user', content: fill(MEM1.user, { task }) }],
+      prefill: `${last}${fill(MEM1.observation, { section })}\n${MEM1.open}`,
+      stop: [MEM1.close],
+    };
   },
 });
 
-export const mem1 = spec(
-  'mem1',
-  false,
-  'MEM1: one internal state, memory and reasoning in one, rewritten at every step.',
+const description = 'MEM1: one internal state, memory and reasoning in one, rewritten at every step.';
+export const mem1 = runningMethod({ name: 'mem1', description, source: SOURCE, aware: false }, rewriting);
+
+const asPublished = 'MEM1 as published: it reads for the question.';
+export const mem1Aware = runningMethod(
+  { name: 'mem1-aware', description: asPublished, source: SOURCE, aware: true },
+  rewriting,
 );
-export const mem1Aware = spec('mem1-aware', true, 'MEM1 as published: it reads for the question.');

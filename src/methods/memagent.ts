@@ -11,25 +11,22 @@
  * - The answer is given from the memory in the form that all methods share, without \boxed.
  * - It is written greedily (the repository samples at 0.7), and the words of the prompt are our own, in the same order and tags.
  */
-import { taskOf } from './common.ts';
 import { fill, MEMAGENT } from './prompts.ts';
-import { openRunning } from './running.ts';
-import type { MethodSpec } from './types.ts';
+import { type Rewriting, runningMethod } from './running.ts';
 
-const spec = (name: string, aware: boolean, description: string): MethodSpec => ({
-  name,
-  description,
-  source: 'arXiv 2507.02259',
-  aware,
-  async open(options) {
-    const task = taskOf(aware, options);
-    return openRunning(options, {
-      ask: (memory, section) => ({
-        prompt: [{ role: 'user', content: fill(MEMAGENT.user, { task, memory: memory || MEMAGENT.none, section }) }],
-      }),
-    });
-  },
+const SOURCE = 'arXiv 2507.02259';
+
+const rewriting = (task: string): Rewriting => ({
+  ask: (memory, section) => ({
+    prompt: [{ role: 'user', content: fill(MEMAGENT.user, { task, memory: memory || MEMAGENT.none, section }) }],
+  }),
 });
 
-export const memagent = spec('memagent', false, 'MemAgent: a memory of fixed length, overwritten after every section.');
-export const memagentAware = spec('memagent-aware', true, 'MemAgent as published: it reads for the question.');
+const description = 'MemAgent: a memory of fixed length, overwritten after every section.';
+export const memagent = runningMethod({ name: 'memagent', description, source: SOURCE, aware: false }, rewriting);
+
+const asPublished = 'MemAgent as published: it reads for the question.';
+export const memagentAware = runningMethod(
+  { name: 'memagent-aware', description: asPublished, source: SOURCE, aware: true },
+  rewriting,
+);

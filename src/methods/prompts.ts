@@ -89,6 +89,11 @@ export function fill(template: string, values: Readonly<Record<string, string>>)
   return template.replace(/\{(\w+)\}/g, (all, name: string) => values[name] ?? all);
 }
 
+/** What a summary of at most so many tokens is asked for with, at three quarters of a word a token. */
+export function summaryDirective(tokens: number): string {
+  return fill(SUMMARY.directive, { words: String(Math.floor(tokens * 0.75)) });
+}
+
 /**
  * What a question is answered from, for every method: the agent's own (q, m), with what was kept in the place of m. Nothing kept: the bare
  * question. The kept text comes first, so that questions on the same text share its part of the KV cache.

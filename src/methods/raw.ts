@@ -17,14 +17,12 @@ import { getRecipe, type Recipe } from '../memory/recipe.ts';
 import { emptyMemory, originOf, type Pair, type Turn } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
 import { answerFrom, bytesOf, checkBudget, piecesOf } from './common.ts';
-import { fill, RAW, SUMMARY } from './prompts.ts';
+import { fill, RAW, SUMMARY, summaryDirective } from './prompts.ts';
 import { Sections } from './sections.ts';
 import type { MethodOptions, MethodSpec } from './types.ts';
 
 /** As long as the parts that `tmem` extracts from. */
 const TEXT_TOKENS = 250;
-/** Words a token, about. */
-const WORDS = 0.75;
 
 interface Supervision {
   /** Tokens that are looked at for a section. */
@@ -90,10 +88,9 @@ export const trainedSummary = spec(
   'trained-summary',
   'Fast weights trained on summaries of what was read.',
   ({ engine, signal }) => {
-    const directive = fill(SUMMARY.directive, { words: String(Math.floor(TEXT_TOKENS * WORDS)) });
     const prompt = (turns: readonly Turn[]): ChatMessage[] => [
       { role: 'system', content: SUMMARY.system },
-      { role: 'user', content: [SUMMARY.section, transcript(turns), '', directive].join('\n') },
+      { role: 'user', content: [SUMMARY.section, transcript(turns), '', summaryDirective(TEXT_TOKENS)].join('\n') },
     ];
     return {
       length: (turns) => countTokens(engine, prompt(turns)),

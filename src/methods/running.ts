@@ -2,9 +2,9 @@
 import { transcript } from '../agent/context.ts';
 import { throwIfAborted } from '../engine/errors.ts';
 import { type ChatMessage, complete } from '../engine/types.ts';
-import { answerFrom, checkBudget } from './common.ts';
+import { answerFrom, checkBudget, taskOf } from './common.ts';
 import { Sections } from './sections.ts';
-import type { Method, MethodOptions } from './types.ts';
+import type { Method, MethodOptions, MethodSpec } from './types.ts';
 
 /** Part of the budget that the text may take: 1024 of 8192 tokens in MemAgent. The same for all methods of this kind. */
 const SHARE = 1 / 8;
@@ -18,6 +18,20 @@ export interface Rewriting {
   ) => { readonly prompt: readonly ChatMessage[]; readonly prefill?: string; readonly stop?: readonly string[] };
   /** Tokens of a section at the most. Default: what the budget has room for. */
   readonly sectionTokens?: number;
+}
+
+/**
+ * A method that has such a memory, and is read for a task: a general one, or with `aware` the question.
+ * @throws TmemError `usage` when it is opened with a budget without room, or aware of no question
+ */
+export function runningMethod(
+  about: Pick<MethodSpec, 'name' | 'description' | 'source' | 'aware'>,
+  rewriting: (task: string) => Rewriting,
+): MethodSpec {
+  return {
+    ...about,
+    open: async (options) => openRunning(options, rewriting(taskOf(about.aware, options))),
+  };
 }
 
 /** @throws TmemError `usage` for a budget without room. */

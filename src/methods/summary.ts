@@ -11,12 +11,9 @@
  *   here everything is in the summary before a question is asked.
  * - It is written greedily.
  */
-import { fill, SUMMARY } from './prompts.ts';
+import { SUMMARY, summaryDirective } from './prompts.ts';
 import { openRunning } from './running.ts';
 import type { MethodSpec } from './types.ts';
-
-/** Words a token, about. */
-const WORDS = 0.75;
 
 export const summary: MethodSpec = {
   name: 'summary',
@@ -26,8 +23,15 @@ export const summary: MethodSpec = {
   open: (options) =>
     openRunning(options, {
       ask(memory, section, limit) {
-        const directive = fill(SUMMARY.directive, { words: String(Math.floor(limit * WORDS)) });
-        const content = [SUMMARY.previous, memory || SUMMARY.none, '', SUMMARY.section, section, '', directive];
+        const content = [
+          SUMMARY.previous,
+          memory || SUMMARY.none,
+          '',
+          SUMMARY.section,
+          section,
+          '',
+          summaryDirective(limit),
+        ];
         return {
           prompt: [
             { role: 'system', content: SUMMARY.system },
