@@ -77,9 +77,8 @@ ${Object.entries(prompts)
 }
 
 function scoreTable(summary: Summary, rows: readonly Row[]): string {
-  const { metric, metrics } = summary;
+  const { metric, metrics: names } = summary;
   const shown = (score: number) => shownScore(score, summary);
-  const names = [metric, ...metrics.filter((name) => name !== metric)];
   // Of a single run there is none.
   const deviates = rows.some(({ deviation }) => deviation > 0);
   return htmlTable(

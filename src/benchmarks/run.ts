@@ -2,7 +2,6 @@
 import pLimit from 'p-limit';
 import { throwIfAborted } from '../engine/errors.ts';
 import type { Embedder, Engine } from '../engine/types.ts';
-import { withMethods } from '../engine/with-methods.ts';
 import { metered } from '../methods/metered.ts';
 import type { Method, MethodSpec } from '../methods/types.ts';
 import { watchMemory } from './peak-memory.ts';
@@ -90,7 +89,7 @@ async function remember(
     work[what]++;
     onEvent?.({ type: 'work', ...where, ...work });
   };
-  const meter = metered(watched(engine, grow));
+  const meter = metered(engine, grow);
   const memory = watchMemory();
   const start = performance.now();
   const reusedBefore = results.generations.reused;
@@ -135,23 +134,6 @@ async function remember(
     memory.stop();
     await engine.setFastWeights(null);
   }
-}
-
-/** Tells of every text that is generated and every step that is trained. */
-function watched(engine: Engine, grow: (what: 'generations' | 'steps') => void): Engine {
-  return withMethods(engine, {
-    async *generate(request) {
-      for await (const event of engine.generate(request)) {
-        if (event.type === 'done') grow('generations');
-        yield event;
-      }
-    },
-    train: (request, onEvent) =>
-      engine.train(request, (event) => {
-        if (event.type === 'step') grow('steps');
-        onEvent?.(event);
-      }),
-  });
 }
 
 async function answer(

@@ -41,6 +41,7 @@ export interface Summary {
   readonly metric: string;
   /** Scores are sums. */
   readonly summed: boolean;
+  /** All of them, `metric` first. */
   readonly metrics: readonly string[];
   readonly rows: readonly Row[];
   /** The same with the categories that are reported apart, if there are any. */
@@ -69,7 +70,7 @@ export function summarise(
   const means = (method: string) => meansOfQuestions(ofMethod(counted, method), metric);
   return {
     ...{ metric, summed },
-    metrics: [...new Set(common.flatMap(({ scores }) => Object.keys(scores)))],
+    metrics: [...new Set([metric, ...common.flatMap(({ scores }) => Object.keys(scores))])],
     rows: rowsOf(counted),
     ...(counted.length < common.length && { rowsWithAll: rowsOf(common) }),
     differences:

@@ -1,4 +1,4 @@
-import type { Engine, Likely } from '../engine/types.ts';
+import type { Engine, Likely, ModelInfo } from '../engine/types.ts';
 import { GATE, ownAnswers } from './anchors.ts';
 import type { WriteEvent } from './types.ts';
 
@@ -21,8 +21,8 @@ export interface GateOptions {
   readonly onEvent?: ((event: WriteEvent) => void) | undefined;
 }
 
-/** The base model does not change while an engine lives, so its side is computed once. */
-const prompts = new WeakMap<Engine, GatePrompt[]>();
+/** The base model does not change while an engine lives, so its side is computed once, also for engines around that one. */
+const prompts = new WeakMap<ModelInfo, GatePrompt[]>();
 
 /**
  * Asks the gate's prompts (`GATE`), which are never trained on, with the weights in force: the KL divergence of the next-token
@@ -33,8 +33,8 @@ export async function ordinaryAnswersChanged(
   engine: Engine,
   { signal, onEvent = () => {} }: GateOptions,
 ): Promise<string | undefined> {
-  const gate = prompts.get(engine) ?? (await basePrompts(engine, signal));
-  prompts.set(engine, gate);
+  const gate = prompts.get(engine.model) ?? (await basePrompts(engine, signal));
+  prompts.set(engine.model, gate);
   const kept = await Promise.all(
     gate.map(async ({ instruction, output, likely }) => {
       const nats = await meanDivergence(engine, instruction, output, likely, signal);

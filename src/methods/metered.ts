@@ -1,5 +1,5 @@
 /** What a method costs, counted at the engine. */
-import type { Engine } from '../engine/types.ts';
+import type { Engine, TrainEvent } from '../engine/types.ts';
 import { withMethods } from '../engine/with-methods.ts';
 
 export interface Cost {
@@ -18,8 +18,14 @@ export interface Cost {
   readonly trainingMs: number;
 }
 
-/** The same engine with a count of what is asked of it through `engine`. What is kept per engine, such as the gate's prompts, is made anew. */
-export function metered(engine: Engine): { readonly engine: Engine; cost(): Cost } {
+/**
+ * The same engine with a count of what is asked of it through `engine`.
+ * @param onWork told of every text that is generated and every step that is trained
+ */
+export function metered(
+  engine: Engine,
+  onWork: (what: 'generations' | 'steps') => void = () => {},
+): { readonly engine: Engine; cost(): Cost } {
   const generation = new BusyClock();
   const training = new BusyClock();
   const contexts: number[] = [];
@@ -34,6 +40,7 @@ export function metered(engine: Engine): { readonly engine: Engine; cost(): Cost
             contexts.push(event.promptTokens);
             promptTokens += event.promptTokens - event.cachedTokens;
             outputTokens += event.outputTokens;
+            onWork('generations');
           }
           yield event;
         }
@@ -46,7 +53,11 @@ export function metered(engine: Engine): { readonly engine: Engine; cost(): Cost
       return generation.during(engine.score(request));
     },
     async train(request, onEvent) {
-      const result = await training.during(engine.train(request, onEvent));
+      const watched = (event: TrainEvent) => {
+        if (event.type === 'step') onWork('steps');
+        onEvent?.(event);
+      };
+      const result = await training.during(engine.train(request, watched));
       trainedTokens += result.tokens * result.epochs.length;
       return result;
     },

@@ -207,9 +207,8 @@ function shown(event: RunEvent): [number | null, string] {
 }
 
 function show(summary: Summary, showScore: typeof ShowScore, report: string): string {
-  const { metric, metrics, rows, rowsWithAll, differences } = summary;
+  const { metrics: names, rows, rowsWithAll, differences } = summary;
   const shown = (score: number) => showScore(score, summary);
-  const names = [metric, ...metrics.filter((name) => name !== metric)];
   const scores = (list: readonly Row[]) =>
     table(
       [
