@@ -24,12 +24,24 @@ let state = emptyMemory(engine.model.fingerprint);
 for (const [w, list] of facts.entries()) {
   const start = performance.now();
   let replayed = 0;
+  let [last, phase] = [start, 'wordings'];
+  const phases: Record<string, number> = {};
+  const enter = (next: string) => {
+    const now = performance.now();
+    phases[phase] = Math.round((phases[phase] ?? 0) + (now - last) / 1000);
+    [last, phase] = [now, next];
+  };
   const { state: next, record } = await writePairs(engine, state, asPairs(list, w), recipe, {
     onEvent: (event) => {
-      if (event.type === 'replay') replayed = event.pairs;
+      if (event.type === 'replay') {
+        if (phase === 'wordings') replayed = event.pairs;
+        enter(phase === 'wordings' ? 'keys' : 'train on');
+      } else if (event.type === 'train' && phase === 'keys') enter('train');
+      else if (event.type === 'quiz' && phase.startsWith('train')) enter('quiz');
     },
   });
   state = next;
+  enter('questions');
   const { loss, verdict, recalled, reason, quiz = [] } = record;
   const reworded = score(quiz, 'paraphrase');
   const { right, wrong } = await controls(engine);
@@ -38,6 +50,7 @@ for (const [w, list] of facts.entries()) {
     ...{ reworded: `${reworded.right} of ${reworded.asked}` },
     ...{ first: await recall(engine, facts[0]!), controls: right, wrong },
     s: Math.round((performance.now() - start) / 1000),
+    phases,
   });
   if ((w + 1) % Number(options.every) !== 0 && w < facts.length - 1) continue;
   const all = facts.slice(0, w + 1).flat();

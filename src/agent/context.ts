@@ -11,8 +11,12 @@ export function workingContext(parts: {
   readonly memory: string;
   /** More for the system message, such as the tools. */
   readonly extra?: string;
+  /** Pairs to show beside them, oldest first. */
+  readonly retrieved?: readonly Pair[];
 }): ChatMessage[] {
-  const system = [SYSTEM, parts.task, parts.extra ?? '', notes(parts.memory)].filter(Boolean).join('\n\n');
+  const { task, extra = '', memory, retrieved = [] } = parts;
+  const shown = retrieved.length > 0 ? facts(retrieved) : '';
+  const system = [SYSTEM, task, extra, notes(memory), shown].filter(Boolean).join('\n\n');
   return merge([{ role: 'system', content: system }, ...parts.history.map(({ turn }) => asMessage(turn))]);
 }
 

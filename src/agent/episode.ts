@@ -161,6 +161,11 @@ export class Episode {
     return text;
   }
 
+  /** Takes in what the agent has said by other means than `reply`; what passes the budget, the next turn sees to. */
+  async say(turn: Turn): Promise<void> {
+    await this.#push(turn);
+  }
+
   /** Extraction, write, and the context back to (q, m). null: there was nothing to write. */
   async write({ signal }: Step = {}): Promise<WriteRecord | null> {
     const { trace, budget } = this.#options;

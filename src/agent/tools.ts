@@ -1,5 +1,6 @@
 /** Tools: what an agent can do besides talking, and how a model asks for it. */
 import { z } from 'zod';
+import type { JsonSchema } from '../engine/types.ts';
 import { isObject, parseLenient } from './parse.ts';
 import { TOOLS } from './prompts.ts';
 
@@ -17,13 +18,28 @@ export function defineTool<P extends z.ZodType>(tool: Tool<P>): Tool {
   return tool as unknown as Tool;
 }
 
+/** A tool as a model is told of it. */
+export interface ToolDescription {
+  readonly name: string;
+  readonly description?: string | undefined;
+  /** JSON schema of its arguments. */
+  readonly parameters?: JsonSchema | undefined;
+}
+
 /** What the system message says about the tools; empty without any. */
 export function toolInstructions(tools: readonly Tool[]): string {
+  return describeTools(
+    tools.map(({ name, description, parameters }) => {
+      const { $schema, ...schema } = z.toJSONSchema(parameters, { io: 'input' });
+      return { name, description, parameters: schema as JsonSchema };
+    }),
+  );
+}
+
+/** The same for tools that somebody else runs. */
+export function describeTools(tools: readonly ToolDescription[]): string {
   if (tools.length === 0) return '';
-  const lines = tools.map(({ name, description, parameters }) => {
-    const { $schema, ...schema } = z.toJSONSchema(parameters, { io: 'input' });
-    return JSON.stringify({ name, description, parameters: schema });
-  });
+  const lines = tools.map(({ name, description, parameters }) => JSON.stringify({ name, description, parameters }));
   return TOOLS.system.replace('{tools}', () => lines.join('\n'));
 }
 

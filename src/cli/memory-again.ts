@@ -1,11 +1,9 @@
 /** The parts of `tmem memory` that ask the model or make its weights again. */
 import { TmemError } from '../engine/errors.ts';
-import type { Engine } from '../engine/types.ts';
 import { committed } from '../memory/ledger.ts';
+import type { Maintained } from '../memory/maintain.ts';
 import type { prove } from '../memory/prove.ts';
-import type { RebuildOptions } from '../memory/rebuild.ts';
-import type { Session } from '../memory/session.ts';
-import type { MemoryState, Pair, WriteRecord } from '../memory/types.ts';
+import type { Pair, WriteRecord } from '../memory/types.ts';
 import type { WriteOptions } from '../memory/write.ts';
 import type { CliIo } from './io.ts';
 import { liveView } from './live.ts';
@@ -88,9 +86,8 @@ export async function capacity(io: CliIo, session: string, { model }: ModelOptio
 }
 
 export async function forget(io: CliIo, session: string, query: string, options: ForgetOptions): Promise<void> {
-  const { findPairs, withoutPairs } = await import('../memory/forget.ts');
-  const { prove } = await import('../memory/prove.ts');
-  const { FileCheckpoints } = await import('../memory/checkpoints.ts');
+  const { findPairs } = await import('../memory/forget.ts');
+  const { checkUnchanged, forgetPairs } = await import('../memory/maintain.ts');
   const { peekSession, recordsOf } = await import('../memory/session.ts');
   const records = recordsOf(await peekSession(session));
   const found = findPairs(records, query);
@@ -117,40 +114,11 @@ export async function forget(io: CliIo, session: string, query: string, options:
       'usage',
       `"${query}" names ${found.length} pairs; give the id of one, or --yes to forget all:\n${listed}`,
     );
-  const ids = new Set(found.map(({ pair }) => pair.id));
-  const forgotten = found.map(({ pair }) => pair);
-  const scrub = (text: string) => withoutPairs(text, forgotten);
-  const { kept, proof } = await withSession(
-    io,
-    session,
-    options.model,
-    async ({ engine, keeper, again: writeAgain }) => {
-      const { writes, weights } = keeper.snapshot.state;
-      if (writes.length !== records.length || writes.some((w, i) => w.id !== records[i]!.id))
-        throw new TmemError('failed', `Session ${session} was changed by another process meanwhile; try again.`);
-      const keeps = (pair: Pair) => !ids.has(pair.id);
-      const states = await writeAgain({ from, keeps, scrub, lenient: options.force });
-      const after = states.at(-1)!.weights;
-      const proven =
-        options.prove &&
-        (await prove(
-          engine,
-          forgotten,
-          {
-            before: weights,
-            after,
-            never: (await writeAgain({ from: 0, keeps, scrub, lenient: options.force })).at(-1)!.weights,
-          },
-          io.signal,
-        ));
-      const working = keeper.snapshot.working
-        .map(({ turn, index }) => ({ index, turn: { ...turn, content: scrub(turn.content) } }))
-        .filter(({ turn }) => turn.content !== '');
-      await keeper.rewrite(states, working);
-      await new FileCheckpoints(session).remove();
-      return { kept: committed(states.at(-1)!.writes), proof: proven || undefined };
-    },
-  );
+  const { kept, proof } = await withSession(io, session, options.model, async (opened) => {
+    checkUnchanged(opened.keeper, records);
+    const { writes, proof } = await forgetPairs(opened, found, options);
+    return { kept: committed(writes), proof };
+  });
   const [pairsLeft, recalled] = [
     kept.reduce((n, w) => n + w.pairs.length, 0),
     kept.reduce((n, w) => n + w.recalled, 0),
@@ -182,16 +150,8 @@ function describeProof({ same, deviation, proofs }: Awaited<ReturnType<typeof pr
 }
 
 export async function verify(io: CliIo, session: string, { model }: ModelOption): Promise<void> {
-  const { compareWeights } = await import('../memory/fast-weights.ts');
-  const writes = await withSession(io, session, model, async ({ keeper, again }) => {
-    const history = await keeper.history();
-    const states = await again();
-    return states.slice(1).map((state, i) => ({
-      write: i + 1,
-      verdict: state.writes[i]!.verdict,
-      ...compareWeights(history[i + 1]!.weights, state.weights),
-    }));
-  });
+  const { verifyWrites } = await import('../memory/maintain.ts');
+  const writes = await withSession(io, session, model, verifyWrites);
   const isSame = writes.every((w) => w.same);
   io.result({ session, ok: isSame, writes }, () =>
     [
@@ -207,14 +167,8 @@ export async function verify(io: CliIo, session: string, { model }: ModelOption)
   if (!isSame) throw new TmemError('failed', `The weights of session ${session} were not made again bit by bit.`);
 }
 
-export interface Opened {
-  readonly engine: Engine;
-  readonly keeper: Session;
-  /** What a write is shown with, and ended by. */
-  readonly watched: WriteOptions;
-  /** As in memory/rebuild.ts, shown while it runs. */
-  readonly again: (options?: RebuildOptions) => Promise<MemoryState[]>;
-}
+/** With what a write is shown with, and ended by. */
+export type Opened = Required<Maintained>;
 
 /** A session with the engine of its model, closed at the end. It must be there already unless it `begins`. */
 export async function withSession<T>(
@@ -225,7 +179,6 @@ export async function withSession<T>(
   { trains = true, begins = false } = {},
 ): Promise<T> {
   const { peekSession, Session } = await import('../memory/session.ts');
-  const { rebuild } = await import('../memory/rebuild.ts');
   const { trainingOf } = await import('../memory/recipe.ts');
   if (!begins) await peekSession(name);
   const training = trains ? trainingOf('default') : undefined;
@@ -233,10 +186,8 @@ export async function withSession<T>(
   const keeper = await Session.open(name, engine.model);
   const view = liveView(io);
   const watched: WriteOptions = { signal: io.signal, onEvent: (event) => view({ type: 'write', event }) };
-  const again = async (options: RebuildOptions = {}) =>
-    rebuild(engine, await keeper.history(), { ...options, ...watched });
   try {
-    return await use({ engine, keeper, watched, again });
+    return await use({ engine, keeper, watched });
   } finally {
     await keeper.close();
   }

@@ -27,7 +27,7 @@ export function registerTransfers(memory: Command, io: CliIo): void {
     .option('--rank <r>', 'rank of the new weights', numberOption('--rank', { integer: true, min: 1 }))
     .option(...recipe)
     .option(...MODEL_OPTION)
-    .action((session: string, options: ConsolidateOptions) => consolidateSession(io, session, options));
+    .action((session: string, options: ConsolidateOptions) => consolidate(io, session, options));
   memory
     .command('merge')
     .argument('<session>', 'the session that learns')
@@ -53,23 +53,15 @@ export function registerTransfers(memory: Command, io: CliIo): void {
     .action((session: string, options: MigrateOptions) => migrate(io, session, options));
 }
 
-async function consolidateSession(io: CliIo, name: string, { model, recipe, rank }: ConsolidateOptions): Promise<void> {
-  const { consolidate } = await import('../memory/consolidate.ts');
-  const { FileCheckpoints } = await import('../memory/checkpoints.ts');
+async function consolidate(io: CliIo, name: string, { model, recipe, rank }: ConsolidateOptions): Promise<void> {
+  const { consolidateSession } = await import('../memory/maintain.ts');
   const { getRecipe } = await import('../memory/recipe.ts');
   const settings = getRecipe(recipe);
-  const result = await withSession(io, name, model, async ({ engine, keeper, watched }) => {
-    const { state } = keeper.snapshot;
-    await engine.setFastWeights(state.weights);
-    const checkpoints = new FileCheckpoints(name);
-    try {
-      const { state: next, record } = await consolidate(engine, state, settings, { rank, ...watched, checkpoints });
-      await keeper.commit({ ...keeper.snapshot, state: next });
-      await checkpoints.remove();
-      return { record, before: state.weights?.rank ?? 0, after: next.weights?.rank ?? 0 };
-    } finally {
-      await checkpoints.close();
-    }
+  const result = await withSession(io, name, model, async (opened) => {
+    const rankNow = () => opened.keeper.snapshot.state.weights?.rank ?? 0;
+    const before = rankNow();
+    const record = await consolidateSession(opened, settings, rank);
+    return { record, before, after: rankNow() };
   });
   const { record, before, after } = result;
   const asked = trainedIds(record).length;
@@ -133,25 +125,10 @@ async function migrate(io: CliIo, name: string, { to, as }: MigrateOptions): Pro
   report(io, target, records);
 }
 
-/** Writes the pairs some at a time, each write kept before the next begins: interrupted, the session holds those that are done. */
-async function writeInto(
-  { engine, keeper, watched }: Opened,
-  pairs: readonly Pair[],
-  recipeName: string,
-): Promise<WriteRecord[]> {
+async function writeInto(opened: Opened, pairs: readonly Pair[], recipe: string): Promise<WriteRecord[]> {
+  const { writeInto } = await import('../memory/maintain.ts');
   const { getRecipe } = await import('../memory/recipe.ts');
-  const { writeAll } = await import('../memory/transfer.ts');
-  const { state } = keeper.snapshot;
-  const records: WriteRecord[] = [];
-  await engine.setFastWeights(state.weights);
-  await writeAll(engine, state, pairs, getRecipe(recipeName), {
-    ...watched,
-    onWritten: async (next, record) => {
-      records.push(record);
-      await keeper.commit({ ...keeper.snapshot, state: next });
-    },
-  });
-  return records;
+  return writeInto(opened, pairs, getRecipe(recipe));
 }
 
 function report(io: CliIo, session: string, records: readonly WriteRecord[]): void {

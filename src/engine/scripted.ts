@@ -13,6 +13,8 @@ import type {
   GenerateRequest,
   InitialiseRequest,
   ModelInfo,
+  PolicyGradient,
+  PolicyGradientRequest,
   Sample,
   Score,
   ScoreRequest,
@@ -34,7 +36,9 @@ export type ScriptedCall =
   | { readonly type: 'evaluate'; readonly request: EvaluateRequest }
   | { readonly type: 'initialise'; readonly request: InitialiseRequest }
   | { readonly type: 'train'; readonly request: TrainRequest }
-  | { readonly type: 'set'; readonly weights: FastWeights | null };
+  | { readonly type: 'policyGradient'; readonly request: PolicyGradientRequest }
+  | { readonly type: 'policy'; readonly policy: FastWeights | null }
+  | { readonly type: 'set'; readonly weights: FastWeights | null; readonly memory?: string };
 
 const END = '<|end|>';
 const WIDTH = 4;
@@ -45,6 +49,9 @@ export class ScriptedEngine implements Engine {
   readonly calls: ScriptedCall[] = [];
   /** The fast weights in force. */
   weights: FastWeights | null = null;
+  /** Those under a name. */
+  readonly memories = new Map<string, FastWeights | null>();
+  policy: FastWeights | null = null;
   closed = false;
   readonly #options: ScriptedOptions;
   readonly #words: string[] = [];
@@ -102,7 +109,7 @@ export class ScriptedEngine implements Engine {
     const promptTokens = (await this.tokenize(rendered + (request.prefill ?? ''))).length;
     const room = this.model.contextSize - promptTokens;
     if (room <= 0) throw new TmemError('usage', `The prompt of ${promptTokens} tokens does not fit the context.`);
-    const full = await this.#options.reply(request, request.fastWeights === false ? null : this.weights);
+    const full = await this.#options.reply(request, this.#weightsFor(request));
     const stops = (request.stop ?? []).map((s) => full.indexOf(s)).filter((at) => at >= 0);
     const answer = stops.length > 0 ? full.slice(0, Math.min(...stops)) : full;
     const words = await this.tokenize(answer);
@@ -113,7 +120,8 @@ export class ScriptedEngine implements Engine {
       throwIfAborted(request.signal);
       const piece = await this.detokenize([word]);
       text += piece;
-      yield { type: 'text', text: piece };
+      const token = { token: word, bytes: Buffer.from(piece), logProb: 0, top: [] };
+      yield { type: 'text', text: piece, ...(request.logProbs !== undefined && { tokens: [token] }) };
     }
     const finish = kept.length < words.length ? 'length' : stops.length > 0 ? 'stop' : 'end';
     yield { type: 'done', text, finish, promptTokens, cachedTokens: 0, outputTokens: kept.length, ms: 0 };
@@ -125,7 +133,7 @@ export class ScriptedEngine implements Engine {
     this.calls.push({ type: 'score', request });
     const own = await this.#options.reply(
       { prompt: request.prompt, fastWeights: request.fastWeights },
-      request.fastWeights === false ? null : this.weights,
+      this.#weightsFor(request),
     );
     const tokens = await this.tokenize(request.answer);
     const same = own === request.answer;
@@ -191,9 +199,29 @@ export class ScriptedEngine implements Engine {
     return { weights: { ...request.weights, tensors }, steps, epochs: ends, prefixMs: 0, tokens, answerTokens };
   }
 
-  async setFastWeights(weights: FastWeights | null): Promise<void> {
-    this.calls.push({ type: 'set', weights });
-    this.weights = weights;
+  /** Every token is certain, and nothing is to be changed. */
+  async policyGradient(request: PolicyGradientRequest): Promise<PolicyGradient> {
+    throwIfAborted(request.signal);
+    this.calls.push({ type: 'policyGradient', request });
+    const zeros = request.samples.map(({ answer }) => new Float64Array(answer.length));
+    const tensors = request.policy.tensors.map(({ name, a, b }) => ({ name, a: a.map(() => 0), b: b.map(() => 0) }));
+    return { logProbs: zeros, entropies: zeros, tensors: request.gradient === false ? [] : tensors };
+  }
+
+  async setFastWeights(weights: FastWeights | null, { memory }: { readonly memory?: string } = {}): Promise<void> {
+    this.calls.push({ type: 'set', weights, ...(memory !== undefined && { memory }) });
+    if (memory === undefined) this.weights = weights;
+    else this.memories.set(memory, weights);
+  }
+
+  async setPolicy(policy: FastWeights | null): Promise<void> {
+    this.calls.push({ type: 'policy', policy });
+    this.policy = policy;
+  }
+
+  #weightsFor({ fastWeights, memory }: Pick<GenerateRequest, 'fastWeights' | 'memory'>): FastWeights | null {
+    if (fastWeights === false) return null;
+    return memory === undefined ? this.weights : (this.memories.get(memory) ?? null);
   }
 
   async close(): Promise<void> {

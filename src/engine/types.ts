@@ -67,6 +67,10 @@ export interface GenerateRequest extends SamplingOptions {
   readonly schema?: JsonSchema;
   /** false: answer with the base model, without fast weights. Default true. */
   readonly fastWeights?: boolean;
+  /** Answer with the fast weights that were put in force under this name. */
+  readonly memory?: string | undefined;
+  /** Tell each token's log-probability with its text, and those of this many most probable ones. Default: none. */
+  readonly logProbs?: number | undefined;
   /**
    * Draft tokens that repeat what stands before and verify them in one batch: faster where the answer copies much of its prompt. The
    * tokens are those of plain decoding up to rounding, which depends on the number of rows of a batch. Default false: on a CPU, whose
@@ -78,8 +82,23 @@ export interface GenerateRequest extends SamplingOptions {
 
 export type FinishReason = 'end' | 'stop' | 'length';
 
+/** A token that was chosen, and what else was likely in its place. */
+export interface ChosenToken {
+  readonly token: Token;
+  /** Its bytes: a character may be spread over several tokens. */
+  readonly bytes: Uint8Array;
+  /** Natural logarithm of its probability at temperature 1, over the whole vocabulary, before any grammar. */
+  readonly logProb: number;
+  readonly top: readonly { readonly token: Token; readonly bytes: Uint8Array; readonly logProb: number }[];
+}
+
 export type GenerateEvent =
-  | { readonly type: 'text'; readonly text: string }
+  | {
+      readonly type: 'text';
+      readonly text: string;
+      /** All since the last text, if asked for; the text itself may hold back some of them (a stop sequence that may begin). */
+      readonly tokens?: readonly ChosenToken[];
+    }
   | {
       readonly type: 'done';
       readonly text: string;
@@ -89,6 +108,8 @@ export type GenerateEvent =
       readonly cachedTokens: number;
       readonly outputTokens: number;
       readonly ms: number;
+      /** Those that no text told of, the end of the turn among them, if asked for. */
+      readonly tokens?: readonly ChosenToken[];
     };
 
 export interface ScoreRequest {
@@ -96,6 +117,7 @@ export interface ScoreRequest {
   /** The text whose tokens are scored, tokenised on its own after the prompt. */
   readonly answer: string;
   readonly fastWeights?: boolean;
+  readonly memory?: string | undefined;
   /** Also give this many of the most probable tokens at each answer token. */
   readonly likely?: number;
   /** Also score these tokens in the place of each answer token. */
@@ -300,6 +322,36 @@ export interface TrainResult {
   readonly answerTokens: number;
 }
 
+/** Actions of a policy: what it said after a prompt, and how much each of its tokens is to be made more probable. */
+export interface PolicySample {
+  readonly prompt: readonly Token[];
+  readonly answer: readonly Token[];
+  /** By answer token: the w of a loss of -sum w log p. May be negative. */
+  readonly weights: readonly number[] | Float64Array;
+}
+
+export interface PolicyGradientRequest {
+  /** theta0's adapter: the gradient is to its A and B. */
+  readonly policy: FastWeights;
+  /** Delta_t, a constant; null: zero. */
+  readonly delta: FastWeights | null;
+  readonly samples: readonly PolicySample[];
+  /** Logits are divided by it, as when the actions were sampled. Default 1. */
+  readonly temperature?: number;
+  /** false: only log-probabilities and entropies, in one forward pass. Default true. */
+  readonly gradient?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface PolicyGradient {
+  /** Of each answer token of each sample, at the temperature. */
+  readonly logProbs: readonly Float64Array[];
+  /** Of the distribution at each answer token, in nats. */
+  readonly entropies: readonly Float64Array[];
+  /** Of the sum over all samples, by tensor of the policy, in its order and shapes; empty without `gradient`. */
+  readonly tensors: readonly { readonly name: string; readonly a: Float32Array; readonly b: Float32Array }[];
+}
+
 export interface Engine {
   readonly model: ModelInfo;
   /** Special tokens in the text are recognised unless `plain`. */
@@ -325,8 +377,15 @@ export interface Engine {
    * @throws TmemError `failed` when a loss or gradient is not finite; `missing` when the architecture cannot be trained.
    */
   train(request: TrainRequest, onEvent?: (event: TrainEvent) => void): Promise<TrainResult>;
-  /** Puts fast weights in force for everything that follows (null: the base model). Waits for running generations. */
-  setFastWeights(weights: FastWeights | null): Promise<void>;
+  /** Gradient of a policy's objective with theta0 = base model + policy and Delta held constant. The weights in force are not touched. */
+  policyGradient(request: PolicyGradientRequest): Promise<PolicyGradient>;
+  /**
+   * Puts fast weights in force for everything that follows (null: the base model), or for the requests that name this `memory`. Waits for
+   * the running generations that use those in their place; the others go on.
+   */
+  setFastWeights(weights: FastWeights | null, options?: { readonly memory?: string | undefined }): Promise<void>;
+  /** Puts a policy's adapter in force, under all fast weights and without them (null: the base model's own). Waits for running generations. */
+  setPolicy(policy: FastWeights | null): Promise<void>;
   close(): Promise<void>;
 }
 

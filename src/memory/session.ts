@@ -7,17 +7,20 @@ import { TmemError } from '../engine/errors.ts';
 import type { ModelInfo } from '../engine/types.ts';
 import type { SessionLock } from './store/backend.ts';
 import { type Blob, blobOf } from './store/blobs.ts';
-import type { StoredState, workingSchema } from './store/state.ts';
+import type { StoredState, seenSchema, workingSchema } from './store/state.ts';
 import { canonical, openStore, type Store, storeUrl, withStore } from './store/store.ts';
 import { emptyMemory, type MemoryState, type WriteRecord } from './types.ts';
 
 export type WorkingTurn = z.infer<typeof workingSchema>;
+export type Seen = z.infer<typeof seenSchema>;
 
 /** What lasts from one run of an agent to the next. */
 export interface Snapshot {
   readonly state: MemoryState;
   readonly working: readonly WorkingTurn[];
   readonly turns: number;
+  /** Which messages of a client's conversations these turns were. */
+  readonly seen?: readonly Seen[] | undefined;
 }
 
 /** What an agent keeps its memory in: a session in a store, or nothing that outlives the process. */
@@ -170,7 +173,7 @@ export class Session implements Keeper {
    * @throws TmemError `failed` when it cannot be written; what is stored is then as before.
    */
   async commit(snapshot: Snapshot): Promise<void> {
-    const { state, working, turns } = snapshot;
+    const { state, working, turns, seen } = snapshot;
     const { weights: before, explicit, writes } = this.#stored;
     const added = state.writes.slice(writes.length);
     if (added.length > 1 || state.writes.some((w, i) => i < writes.length && w.id !== writes[i]!.record.id))
@@ -183,6 +186,7 @@ export class Session implements Keeper {
       explicit: state.explicit,
       working: [...working],
       turns,
+      ...(seen && { seen: [...seen] }),
       writes: [...writes, ...added.map((record) => ({ record, before: { weights: before, explicit } }))],
     };
     await this.#replace(next, snapshot, blob ? [blob] : []);
@@ -232,6 +236,11 @@ export class Session implements Keeper {
     await this.#store.forget(this.#lock.db);
   }
 
+  /** Removes it from the store with all that only it needs, and closes it. */
+  async remove(): Promise<void> {
+    await this.#store.remove(this.name, this.#lock.db).finally(() => this.close());
+  }
+
   async close(): Promise<void> {
     await this.#lock.release().finally(() => this.#store.close());
   }
@@ -244,7 +253,7 @@ export class Session implements Keeper {
 
 async function load(stored: StoredState, store: Store, lock: SessionLock): Promise<Snapshot> {
   const state = await stateAt(stored, stored, stored.writes.length, store, lock);
-  return { state, working: stored.working, turns: stored.turns };
+  return { state, working: stored.working, turns: stored.turns, ...(stored.seen && { seen: stored.seen }) };
 }
 
 /** The state at a point of the history, after the first n writes. */

@@ -314,14 +314,21 @@ test('a store of an earlier tmem is brought up to date, and holds what it held',
   await opened.commit({ ...opened.snapshot, state });
   await opened.close();
   const database = new DatabaseSync(url.slice('sqlite:'.length));
-  database.exec("ALTER TABLE pairs DROP COLUMN also; DELETE FROM kysely_migration WHERE name = '002-wordings'");
+  database.exec(`
+    ALTER TABLE pairs DROP COLUMN also;
+    ALTER TABLE sessions DROP COLUMN seen;
+    DELETE FROM kysely_migration WHERE name > '001-sessions';
+  `);
   database.close();
   const again = await Session.open('a', MODEL, url);
   assert.deepEqual(again.snapshot.state, state);
   const worded = { ...fact, also: [{ instruction: 'q again', output: 'o' }] };
   const next = { ...state, writes: [...state.writes, { ...plain, id: '2', pairs: [worded] }] };
-  await again.commit({ ...again.snapshot, state: next });
-  assert.deepEqual((await peekSession('a', url)).writes.at(-1)!.record.pairs, [worded]);
+  const seen = [{ hash: 'of a message', turn: 0 }];
+  await again.commit({ ...again.snapshot, state: next, seen });
+  const stored = await peekSession('a', url);
+  assert.deepEqual(stored.writes.at(-1)!.record.pairs, [worded]);
+  assert.deepEqual(stored.seen, seen);
   await again.close();
 });
 

@@ -10,6 +10,8 @@ const BATCH_TOKENS = 256;
 const SEQUENCES = 16;
 /** Tokens of a common prefix that are worth waiting for. */
 const WORTH_WAITING = 16;
+/** Steps of one version's jobs before another one's have their turn: putting adapters in force costs about as much as a step. */
+const TURN_STEPS = 4;
 /** Tokens that are worth keeping while many short requests come in between (a directive with its examples, a long conversation). */
 const WORTH_KEEPING = 256;
 
@@ -60,6 +62,7 @@ interface Waiting {
 
 /**
  * Continuous batching over one llama.cpp context: every step decodes one token of each running generation and as much prompt as fits.
+ * Generations under different fast weights take turns.
  * Finished sequences stay in the KV cache; a new one takes over the longest common prefix.
  */
 export class Decoder {
@@ -77,7 +80,9 @@ export class Decoder {
   #clock = 0;
   #applyVersion: (version: number) => void;
   #currentVersion = 0;
-  #idle: (() => void)[] = [];
+  /** Steps since another version was put in force. */
+  #steps = 0;
+  #settling: { version: number | undefined; resolve: () => void }[] = [];
 
   constructor(
     model: LlamaModel,
@@ -131,19 +136,20 @@ export class Decoder {
     });
   }
 
-  /** Whether anything is running or waiting. */
-  get busy(): boolean {
-    return this.#looping;
+  /** Whether anything is running or waiting, of this version or of any. */
+  uses(version?: number): boolean {
+    return [...this.#waiting, ...this.#running].some(({ job }) => version === undefined || job.version === version);
   }
 
-  /** Resolves when nothing is running or waiting; by the time the caller goes on, something may be again: see `busy`. */
-  idle(): Promise<void> {
-    return this.#looping ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  /** Resolves when nothing is; by the time the caller goes on, something may be again. */
+  settled(version?: number): Promise<void> {
+    if (!this.uses(version)) return Promise.resolve();
+    return new Promise((resolve) => this.#settling.push({ version, resolve }));
   }
 
-  /** Forgets cached keys and values of every version but one. */
-  dropOtherVersions(keep: number): void {
-    for (const slot of this.#slots) if (!slot.busy && slot.version !== keep) this.#empty(slot);
+  /** Forgets cached keys and values of all other versions. */
+  keepVersions(versions: ReadonlySet<number>): void {
+    for (const slot of this.#slots) if (!slot.busy && !versions.has(slot.version)) this.#empty(slot);
   }
 
   /** The adapters in force were changed from outside. */
@@ -163,11 +169,36 @@ export class Decoder {
     while (this.#waiting.length > 0 || this.#running.length > 0) {
       this.#dropAborted();
       this.#admit();
-      if (this.#running.length > 0) this.#step();
+      if (this.#running.length > 0) this.#step(this.#nextTurn());
+      for (const { resolve } of this.#settling.filter(({ version }) => !this.uses(version))) resolve();
+      this.#settling = this.#settling.filter(({ version }) => this.uses(version));
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
     this.#looping = false;
-    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** The jobs whose turn it is: all of one version, which is put in force. */
+  #nextTurn(): Running[] {
+    const of = (version: number) => this.#running.filter(({ job }) => job.version === version);
+    const current = of(this.#currentVersion);
+    if (current.length > 0 && (current.length === this.#running.length || this.#steps < TURN_STEPS)) {
+      this.#steps++;
+      return current;
+    }
+    // The longest in wait: whose turns ended first.
+    const [next] = this.#running.filter(({ job }) => job.version !== this.#currentVersion);
+    const group = of(next!.job.version);
+    this.#running = [...this.#running.filter((r) => !group.includes(r)), ...group];
+    try {
+      this.#applyVersion(next!.job.version);
+    } catch (error) {
+      for (const running of group) this.#finish(running, error);
+      this.#currentVersion = -1;
+      return [];
+    }
+    this.#currentVersion = next!.job.version;
+    this.#steps = 1;
+    return group;
   }
 
   #dropAborted(): void {
@@ -181,20 +212,9 @@ export class Decoder {
   #admit(): void {
     while (this.#waiting.length > 0) {
       const { job, resolve, reject } = this.#waiting[0]!;
-      if (this.#running.length > 0 && this.#running[0]!.job.version !== job.version) return;
       const slot = this.#claim(job);
       if (!slot) return;
       this.#waiting.shift();
-      if (this.#currentVersion !== job.version) {
-        try {
-          this.#applyVersion(job.version);
-        } catch (error) {
-          slot.busy = false;
-          reject(error);
-          continue;
-        }
-        this.#currentVersion = job.version;
-      }
       this.#running.push({ job, promptLength: job.tokens.length, slot, done: slot.tokens.length, resolve, reject });
     }
   }
@@ -215,6 +235,7 @@ export class Decoder {
     }
     // A running prompt that begins like this one will soon be cached: waiting for it beats computing the same tokens again.
     for (const r of this.#running) {
+      if (r.job.version !== job.version) continue;
       const soon = commonPrefix(r.job.tokens, job.tokens, limit);
       if (r.done < soon && soon - shared >= WORTH_WAITING) return undefined;
     }
@@ -283,14 +304,16 @@ export class Decoder {
     slot.tokens = [];
   }
 
-  #step(): void {
+  /** One batch: a token of each running generation of the group, and as much prompt as fits. */
+  #step(group: readonly Running[]): void {
+    if (group.length === 0) return;
     const batch = this.#batch;
     batch.clear();
     const outputs: { running: Running; index: number; at: number; draft?: Token }[] = [];
     const counts = new Map<Running, number>();
-    const others = this.#running.length - 1;
+    const others = group.length - 1;
     // Generations first: each needs one token; prompts share what is left.
-    const order = [...this.#running].sort((a, b) => remaining(a) - remaining(b));
+    const order = [...group].sort((a, b) => remaining(a) - remaining(b));
     for (const running of order) {
       const { job, slot, done } = running;
       const n = Math.min(remaining(running), batch.room);
@@ -314,7 +337,7 @@ export class Decoder {
         'failed',
         `llama.cpp could not decode (status ${status}); use a larger --context or fewer requests at once.`,
       );
-      for (const r of [...this.#running]) {
+      for (const r of group) {
         this.#finish(r, error);
         this.#empty(r.slot);
       }

@@ -1,22 +1,25 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { readAdapterGguf, writeAdapterGguf } from '../adapter/gguf.ts';
+import { stack } from '../adapter/stack.ts';
 import { checkFastWeights } from '../adapter/weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
 import { DEFAULT_CONTEXT } from '../footprint.ts';
 import { tmemHome } from '../home.ts';
-import { type Adapter, type Context, POOLING } from '../native/library.ts';
+import { POOLING } from '../native/library.ts';
 import { trainsOnGpu } from '../training/backends.ts';
 import { evaluate } from '../training/evaluate.ts';
 import { logSumExp, mostLikely } from '../training/head.ts';
 import { randomInitialisation, svdInitialisation } from '../training/initialise.ts';
 import { keyInitialisation } from '../training/keys.ts';
+import { policyGradient } from '../training/policy-gradient.ts';
 import { TopLayers, type TopLayersOptions } from '../training/top-layers.ts';
 import { train as trainPrepared } from '../training/train.ts';
 import type {
   ChatMessage,
+  ChosenToken,
   Engine,
   EvaluateRequest,
   Evaluation,
@@ -27,6 +30,8 @@ import type {
   InitialiseRequest,
   Likely,
   ModelInfo,
+  PolicyGradient,
+  PolicyGradientRequest,
   Sample,
   Score,
   ScoreRequest,
@@ -35,6 +40,7 @@ import type {
   TrainRequest,
   TrainResult,
 } from '../types.ts';
+import { Adapters } from './adapters.ts';
 import { type DecodeJob, Decoder } from './decoder.ts';
 import { LlamaModel } from './model.ts';
 import { PrefixPass } from './prefix.ts';
@@ -52,7 +58,8 @@ export interface LlamaEngineOptions {
 }
 
 const DEFAULT_MAX_TOKENS = 512;
-const BASE_VERSION = 0;
+/** The name of the fast weights of requests that name none. */
+const UNNAMED = '';
 
 type Adapted = Required<Pick<TopLayersOptions, 'layers' | 'attention'>>;
 
@@ -70,10 +77,7 @@ export class LlamaEngine implements Engine {
   #decoder: Decoder;
   #candidates: Candidates;
   #threads: number;
-  #scratch: string;
-  #version = BASE_VERSION;
-  #adapter: { version: number; handle: Adapter } | undefined;
-  #adapterCount = 0;
+  #adapters: Adapters;
   #training: TrainingState | undefined;
   /** Training, initialisation and adapter swaps run one after the other. */
   #serial: Promise<unknown> = Promise.resolve();
@@ -102,14 +106,14 @@ export class LlamaEngine implements Engine {
     }
     const { contextTrain } = this.#llama.info;
     const contextSize = contextTrain > 0 && options.contextSize === undefined ? Math.min(wanted, contextTrain) : wanted;
+    this.#adapters = new Adapters(this.#llama);
     this.#decoder = new Decoder(this.#llama, {
       contextSize,
       threads,
-      applyVersion: (context, version) => this.#apply(context, version),
+      applyVersion: (context, version) => this.#adapters.apply(context, version),
     });
     this.#candidates = new Candidates(this.#llama.vocabularySize);
     this.model = { ...this.#llama.info, contextSize };
-    this.#scratch = mkdtempSync(path.join(os.tmpdir(), 'tmem-'));
   }
 
   async tokenize(text: string, options: { readonly plain?: boolean } = {}): Promise<Token[]> {
@@ -145,7 +149,10 @@ export class LlamaEngine implements Engine {
     const stream = new TextStream(request.stop);
     // A consumer that stops listening ends the generation.
     const abandoned = new AbortController();
-    const queue: string[] = [];
+    const queue: Extract<GenerateEvent, { type: 'text' }>[] = [];
+    const chosen: ChosenToken[] = [];
+    const { logProbs } = request;
+    const told = () => (logProbs === undefined ? {} : { tokens: chosen.splice(0) });
     let wake = () => {};
     let finish: FinishReason = 'length';
     let outputTokens = 0;
@@ -153,19 +160,20 @@ export class LlamaEngine implements Engine {
       tokens,
       maxNew: maxTokens,
       outputFrom: promptTokens - 1,
-      version: this.#versionFor(request.fastWeights),
+      version: this.#versionFor(request),
       signal: request.signal ? AbortSignal.any([request.signal, abandoned.signal]) : abandoned.signal,
       lookup: request.lookup ? new PromptLookup() : undefined,
       cached: 0,
       onLogits: (logits) => {
         const token = sampler.next(logits);
+        if (logProbs !== undefined) chosen.push(this.#chosen(token, logits, logProbs));
         if (f.vocabIsEog(this.#llama.vocab, token)) {
           finish = 'end';
           return null;
         }
         outputTokens++;
         const text = stream.push(this.#llama.piece(token));
-        if (text) queue.push(text);
+        if (text) queue.push({ type: 'text', text, ...told() });
         wake();
         if (stream.stopped) finish = 'stop';
         return stream.stopped || outputTokens >= maxTokens ? null : token;
@@ -191,12 +199,12 @@ export class LlamaEngine implements Engine {
             wake = resolve;
           });
         }
-        for (const text of queue.splice(0)) yield { type: 'text', text };
+        yield* queue.splice(0);
       }
       await finished;
       if (failure) throw failure;
       const rest = stream.end();
-      if (rest) yield { type: 'text', text: rest };
+      if (rest) yield { type: 'text', text: rest, ...told() };
       yield {
         type: 'done',
         text: stream.text,
@@ -205,6 +213,7 @@ export class LlamaEngine implements Engine {
         cachedTokens: job.cached,
         outputTokens,
         ms: performance.now() - start,
+        ...told(),
       };
     } finally {
       abandoned.abort();
@@ -227,7 +236,7 @@ export class LlamaEngine implements Engine {
       tokens: [...prompt, ...answer.slice(0, -1)],
       maxNew: 0,
       outputFrom: prompt.length - 1,
-      version: this.#versionFor(request.fastWeights),
+      version: this.#versionFor(request),
       signal: request.signal,
       cached: 0,
       onLogits: (logits, index) => {
@@ -254,12 +263,16 @@ export class LlamaEngine implements Engine {
       if (!Number.isInteger(rank) || rank < 1 || rank > 512)
         throw new TmemError('usage', `The rank must be a whole number from 1 to 512, not ${rank}.`);
       const adapted = { layers, attention };
-      const { top, prefix } = this.#trainingFor(adapted);
+      const policy = this.#withPolicy(undefined, layers);
+      const { top, prefix } = this.#trainingFor(
+        policy && !attention ? { layers, attention: this.#adaptedBy(policy).attention } : adapted,
+      );
+      const wanted = (all: FastWeights) => (attention ? all : withoutAttention(all));
       switch (init.kind) {
         case 'random':
-          return randomInitialisation(top, rank, seed);
+          return wanted(randomInitialisation(top, rank, seed));
         case 'svd':
-          return this.#cachedSvd(top, adapted, rank, seed);
+          return wanted(await this.#cachedSvd(top, adapted, rank, seed));
         case 'keys': {
           const samples = await prefix.prepare(init.samples, request.signal);
           const ordinary = await prefix.prepareKept(
@@ -269,16 +282,17 @@ export class LlamaEngine implements Engine {
           );
           if (samples.length === 0 || ordinary.length === 0)
             throw new TmemError('usage', 'A from keys needs samples and ordinary text.');
-          return keyInitialisation(top, {
+          const all = await keyInitialisation(top, {
             samples,
             ordinary,
             rank,
             ridge: init.ridge ?? 0.02,
             scale: init.scale ?? 50,
             directions: init.directions ?? 'samples',
-            frozen: request.frozen,
+            frozen: this.#withPolicy(request.frozen, layers),
             seed,
           });
+          return wanted(all);
         }
       }
     });
@@ -286,15 +300,17 @@ export class LlamaEngine implements Engine {
 
   evaluate({ samples, weights, layers, likely, signal }: EvaluateRequest): Promise<Evaluation> {
     return this.#inOrder(async () => {
-      const { top, prefix } = this.#trainingFor(weights ? this.#adaptedBy(weights) : { layers, attention: false });
-      return evaluate(top, await prefix.prepare(samples, signal), { weights, likely, signal });
+      const all = this.#withPolicy(weights ?? undefined, weights ? this.#adaptedBy(weights).layers : layers);
+      const { top, prefix } = this.#trainingFor(all ? this.#adaptedBy(all) : { layers, attention: false });
+      return evaluate(top, await prefix.prepare(samples, signal), { weights: all ?? null, likely, signal });
     });
   }
 
   train(request: TrainRequest, onEvent: (event: TrainEvent) => void = () => {}): Promise<TrainResult> {
     return this.#inOrder(async () => {
       if (request.samples.length === 0) throw new TmemError('usage', 'There are no samples to train on.');
-      const { top, prefix } = this.#trainingFor(this.#adaptedBy(request.weights, request.frozen));
+      const frozen = this.#withPolicy(request.frozen, this.#adaptedBy(request.weights, request.frozen).layers);
+      const { top, prefix } = this.#trainingFor(this.#adaptedBy(request.weights, frozen));
       const start = performance.now();
       const samples = await prefix.prepare(request.samples, request.signal);
       const still = request.still && {
@@ -309,35 +325,38 @@ export class LlamaEngine implements Engine {
         tokens: samples.reduce((n, s) => n + s.tokens.length, 0),
         answerTokens: samples.reduce((n, s) => n + s.tokens.length - s.promptLength, 0),
       });
-      return { ...(await trainPrepared(top, samples, { ...request, still, replay }, onEvent)), prefixMs };
+      const settings = { ...request, ...(frozen && { frozen }), still, replay };
+      return { ...(await trainPrepared(top, samples, settings, onEvent)), prefixMs };
     });
   }
 
-  setFastWeights(weights: FastWeights | null): Promise<void> {
+  policyGradient(request: PolicyGradientRequest): Promise<PolicyGradient> {
+    return this.#inOrder(() => {
+      const { policy, delta, signal } = request;
+      const base = { shape: (name: string) => this.#llama.shapes.get(name) };
+      checkFastWeights(policy, 'The policy', base);
+      if (delta) checkFastWeights(delta, 'The fast weights', base);
+      // The prefix pass is under the policy in force, which this one takes the place of: the cut lies below both.
+      const { top, prefix } = this.#trainingFor(this.#adaptedBy(policy, delta ?? undefined, this.#adapters.policy));
+      const { contextSize } = this.model;
+      return policyGradient(top, (piece) => prefix.prepareTokens(piece, signal), request, { contextSize });
+    });
+  }
+
+  setFastWeights(
+    weights: FastWeights | null,
+    { memory = UNNAMED }: { readonly memory?: string | undefined } = {},
+  ): Promise<void> {
+    return this.#inOrder(() =>
+      this.#adapters.put(memory, weights, (change) => this.#swap(change, () => this.#adapters.versionOf(memory))),
+    );
+  }
+
+  setPolicy(policy: FastWeights | null): Promise<void> {
     return this.#inOrder(async () => {
-      const f = this.#llama.native;
-      let file: string | undefined;
-      if (weights) {
-        checkFastWeights(weights, 'The fast weights', { shape: (name) => this.#llama.shapes.get(name) });
-        file = path.join(this.#scratch, `delta-${++this.#adapterCount}.gguf`);
-        await writeAdapterGguf(file, weights, this.model);
-      }
-      // A generation may begin between the end of the others and this line: it took the old version, so it is waited for too.
-      while (this.#decoder.busy) await this.#decoder.idle();
-      // Freeing an adapter that is still set is a use after free: unset, free, load, in this order.
-      f.setAdapters(this.#decoder.context, [], 0, new Float32Array(0));
-      this.#decoder.invalidateVersion();
-      if (this.#adapter) f.adapterFree(this.#adapter.handle);
-      this.#adapter = undefined;
-      this.#version = BASE_VERSION;
-      if (file) {
-        const handle = f.adapterInit(this.#llama.handle, file);
-        rmSync(file, { force: true });
-        if (!handle) throw new TmemError('failed', 'llama.cpp refused the fast weights; run `tmem doctor`.');
-        this.#version = this.#adapterCount;
-        this.#adapter = { version: this.#version, handle };
-      }
-      this.#decoder.dropOtherVersions(BASE_VERSION);
+      // What lies below the trained layers depends on it.
+      this.#dropTraining();
+      await this.#adapters.putPolicy(policy, (change) => this.#swap(change));
     });
   }
 
@@ -345,14 +364,12 @@ export class LlamaEngine implements Engine {
     if (this.#closed) return;
     this.#closed = true;
     await this.#serial.catch(() => {});
-    while (this.#decoder.busy) await this.#decoder.idle();
+    while (this.#decoder.uses()) await this.#decoder.settled();
     this.#decoder.free();
     this.#candidates.free();
-    if (this.#adapter) this.#llama.native.adapterFree(this.#adapter.handle);
-    this.#training?.prefix.free();
-    this.#training?.top.free();
+    this.#dropTraining();
+    this.#adapters.free();
     this.#llama.free();
-    rmSync(this.#scratch, { recursive: true, force: true });
   }
 
   #open(): void {
@@ -368,6 +385,17 @@ export class LlamaEngine implements Engine {
     return result;
   }
 
+  #chosen(token: Token, logits: Float32Array, top: number): ChosenToken {
+    const whole = logSumExp(logits);
+    const one = (token: Token, logProb: number) => ({ token, bytes: this.#llama.piece(token), logProb });
+    const likely = top > 0 ? Array.from(mostLikely(logits, top, whole).tokens) : [];
+    const ranked = likely.sort((a, b) => logits[b]! - logits[a]!).slice(0, top);
+    return {
+      ...one(token, logits[token]! - whole),
+      top: ranked.map((token) => one(token as Token, logits[token]! - whole)),
+    };
+  }
+
   #promptTokens(prompt: readonly ChatMessage[] | string, prefill = ''): Token[] {
     const tokens =
       typeof prompt === 'string'
@@ -377,20 +405,32 @@ export class LlamaEngine implements Engine {
     return tokens;
   }
 
-  #versionFor(fastWeights: boolean | undefined): number {
-    return fastWeights === false ? BASE_VERSION : this.#version;
+  #versionFor({ fastWeights, memory = UNNAMED }: Pick<GenerateRequest, 'fastWeights' | 'memory'>): number {
+    return this.#adapters.versionOf(fastWeights === false ? undefined : memory);
   }
 
-  #apply(context: Context, version: number): void {
-    const adapters = version !== BASE_VERSION && this.#adapter?.version === version ? [this.#adapter.handle] : [];
-    const status = this.#llama.native.setAdapters(
-      context,
-      adapters,
-      adapters.length,
-      new Float32Array(adapters.length).fill(1),
-    );
-    if (status !== 0)
-      throw new TmemError('failed', `llama.cpp could not put the fast weights in force (status ${status}).`);
+  /** Changes the adapters while nothing decodes under the version that is replaced, or (without one) at all. */
+  async #swap(change: () => void, replaced?: () => number): Promise<void> {
+    const base = this.#adapters.versionOf(undefined);
+    const version = replaced?.();
+    // The base model stays as it is when a memory is put beside it.
+    if (version !== base) while (this.#decoder.uses(version)) await this.#decoder.settled(version);
+    this.#adapters.unset(this.#decoder.context);
+    this.#decoder.invalidateVersion();
+    try {
+      change();
+    } finally {
+      this.#decoder.keepVersions(this.#adapters.versions);
+    }
+  }
+
+  /** What of the policy lies in the last layers, and Delta, which are constant there, as one. */
+  #withPolicy(delta: FastWeights | undefined, layers: number): FastWeights | undefined {
+    const { policy } = this.#adapters;
+    const first = this.model.layers - layers;
+    const tensors = policy?.tensors.filter(({ name }) => Number(name.split('.')[1]) >= first) ?? [];
+    if (!policy || tensors.length === 0) return delta;
+    return delta ? stack({ ...policy, tensors }, delta) : { ...policy, tensors };
   }
 
   /** What of the model the given fast weights adapt. */
@@ -405,14 +445,13 @@ export class LlamaEngine implements Engine {
   #trainingFor(adapted: Adapted): TrainingState {
     const open = this.#training?.adapted;
     if (open?.layers === adapted.layers && open.attention === adapted.attention) return this.#training!;
-    this.#training?.prefix.free();
-    this.#training?.top.free();
-    this.#training = undefined;
+    this.#dropTraining();
     const top = new TopLayers(this.model.path, { ...adapted, gpu: trainsOnGpu(), threads: this.#threads });
     let prefix: PrefixPass | undefined;
     try {
       prefix = new PrefixPass(this.#llama, top, this.#threads);
       verifyTrainingGraph(top, prefix, this.#llama);
+      if (this.#adapters.policy) prefix.use((context) => this.#adapters.applyPolicy(context));
     } catch (error) {
       prefix?.free();
       top.free();
@@ -422,10 +461,17 @@ export class LlamaEngine implements Engine {
     return this.#training;
   }
 
+  #dropTraining(): void {
+    this.#training?.prefix.free();
+    this.#training?.top.free();
+    this.#training = undefined;
+  }
+
   /** Where the hidden states of ordinary text are kept: they depend on the model, the cut and the text. */
   #statesFile(samples: readonly Sample[], { cut }: TopLayers): string {
     const text = createHash('sha256').update(JSON.stringify(samples)).digest('hex').slice(0, 12);
-    const name = `states-${this.model.fingerprint.slice(0, 16)}-${cut.tensor}-${text}.f32`;
+    const model = `${this.model.fingerprint.slice(0, 16)}${this.#adapters.policyHash}`;
+    const name = `states-${model}-${cut.tensor}-${text}.f32`;
     return path.join(tmemHome(), 'initialisation', name);
   }
 
@@ -447,3 +493,8 @@ export class LlamaEngine implements Engine {
     }
   }
 }
+
+const withoutAttention = (weights: FastWeights): FastWeights => ({
+  ...weights,
+  tensors: weights.tensors.filter(({ name }) => !name.split('.')[2]!.startsWith('attn_')),
+});

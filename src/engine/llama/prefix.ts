@@ -9,7 +9,13 @@ import {
   unregisterCallback,
   view,
 } from '../native/library.ts';
-import { commonPrefix, groupSamples, type PreparedSample, type TokenisedSample } from '../training/packed-batch.ts';
+import {
+  commonPrefix,
+  groupSamples,
+  type PreparedSample,
+  type SampleStates,
+  type TokenisedSample,
+} from '../training/packed-batch.ts';
 import type { TopLayers } from '../training/top-layers.ts';
 import type { Sample, Token } from '../types.ts';
 import { TokenBatch } from './batch.ts';
@@ -18,14 +24,19 @@ import type { LlamaModel } from './model.ts';
 /** Tokens of one prefix pass: long enough for fast products, short enough to be interrupted between. */
 export const PASS_TOKENS = 512;
 const MAX_SEQUENCES = 64;
-/** Samples whose hidden states are kept for later writes (replayed pairs and anchors come again). */
+/** Samples whose hidden states are kept for later writes (replayed pairs and anchors come again), and most bytes of them. */
 const CACHED_SAMPLES = 1024;
-
-/** What does not depend on the loss. */
-type States = Omit<PreparedSample, 'weight' | 'targets'>;
+const CACHED_BYTES = 1 << 30;
 
 interface KeyedSample extends TokenisedSample {
   readonly key: string;
+}
+
+/** A token's place in the context. */
+interface Place {
+  readonly token: number;
+  readonly position: number;
+  readonly sequence: number;
 }
 
 /**
@@ -35,15 +46,20 @@ interface KeyedSample extends TokenisedSample {
 export class PrefixPass {
   #model: LlamaModel;
   #context: Context;
+  #contextTokens = PASS_TOKENS;
+  #threads: number;
+  #apply: (context: Context) => void = () => {};
   #batch: TokenBatch;
   #callback: Callback;
   #captured: Float32Array[] = [];
-  #cache = new Map<string, States>();
+  #cache = new Map<string, SampleStates>();
+  #cachedBytes = 0;
   #needsOutputs: boolean;
   #toTheEnd = false;
 
   constructor(model: LlamaModel, { cut, first }: Pick<TopLayers, 'cut' | 'first'>, threads: number) {
     this.#model = model;
+    this.#threads = threads;
     const f = model.native;
     this.#callback = registerCallback('eval', (tensor: Tensor, ask: boolean) => {
       if (f.tensorName(tensor) !== cut.tensor) return !ask;
@@ -56,14 +72,20 @@ export class PrefixPass {
     });
     // The last layer drops rows without output behind its attention.
     this.#needsOutputs = !cut.isInput && first === model.info.layers - 1;
-    const context = f.contextInit(model.handle, {
+    this.#context = this.#newContext(PASS_TOKENS);
+    this.#batch = new TokenBatch(f, PASS_TOKENS);
+  }
+
+  #newContext(tokens: number): Context {
+    const f = this.#model.native;
+    const context = f.contextInit(this.#model.handle, {
       ...f.contextDefaultParams(),
-      n_ctx: PASS_TOKENS,
+      n_ctx: tokens,
       n_batch: PASS_TOKENS,
       n_ubatch: PASS_TOKENS,
       n_seq_max: MAX_SEQUENCES,
-      n_threads: threads,
-      n_threads_batch: threads,
+      n_threads: this.#threads,
+      n_threads_batch: this.#threads,
       kv_unified: true,
       cb_eval: this.#callback,
     });
@@ -72,8 +94,18 @@ export class PrefixPass {
         'missing',
         'There is not enough memory for the training context; close other programs or use a smaller model.',
       );
+    return context;
+  }
+
+  /** Another context if this one holds fewer tokens. */
+  #makeRoom(tokens: number): void {
+    if (tokens <= this.#contextTokens) return;
+    const wanted = Math.ceil(tokens / PASS_TOKENS) * PASS_TOKENS;
+    const context = this.#newContext(wanted);
+    this.#model.native.contextFree(this.#context);
     this.#context = context;
-    this.#batch = new TokenBatch(f, PASS_TOKENS);
+    this.#contextTokens = wanted;
+    this.#apply(context);
   }
 
   /** @throws TmemError `usage` for a sample longer than one pass. */
@@ -92,16 +124,38 @@ export class PrefixPass {
       if (promptLength === 0) throw new TmemError('usage', 'A training pair has an empty prompt.');
       missing.set(key, { key, tokens, promptLength });
     }
-    for (const group of groupSamples([...missing.values()], { tokens: PASS_TOKENS, samples: MAX_SEQUENCES })) {
-      throwIfAborted(signal);
-      this.#run(group);
-      await new Promise<void>((resolve) => setImmediate(resolve));
+    const limits = { tokens: PASS_TOKENS, samples: MAX_SEQUENCES };
+    for (const group of groupSamples([...missing.values()], limits)) await this.#run(group, signal);
+    return this.#take(samples.map(keyOf)).map((states, i) => withLoss(states, samples[i]!));
+  }
+
+  /**
+   * The same for samples that are token ids, of any length, which are computed together.
+   * @throws TmemError `missing` when there is too little memory for so many tokens
+   */
+  async prepareTokens(samples: readonly TokenisedSample[], signal?: AbortSignal): Promise<SampleStates[]> {
+    const keyed = samples.map((s): KeyedSample => ({ ...s, key: `${s.promptLength}:${s.tokens.join()}` }));
+    const missing = new Map(keyed.filter(({ key }) => !this.#cache.has(key)).map((s) => [s.key, s]));
+    const limits = { tokens: Number.POSITIVE_INFINITY, samples: MAX_SEQUENCES };
+    for (const group of groupSamples([...missing.values()], limits)) await this.#run(group, signal);
+    return this.#take(keyed.map(({ key }) => key));
+  }
+
+  /** From the cache, where the oldest others then make room. */
+  #take(keys: readonly string[]): SampleStates[] {
+    const taken = keys.map((key) => this.#cache.get(key)!);
+    for (const key of keys) this.#touch(key);
+    for (const [key, { hidden }] of this.#cache) {
+      if (this.#cache.size <= Math.max(CACHED_SAMPLES, keys.length) && this.#cachedBytes <= CACHED_BYTES) break;
+      this.#cache.delete(key);
+      this.#cachedBytes -= hidden.byteLength;
     }
-    const prepared = samples.map((sample) => withLoss(this.#cache.get(keyOf(sample))!, sample));
-    for (const sample of samples) this.#touch(keyOf(sample));
-    while (this.#cache.size > Math.max(CACHED_SAMPLES, samples.length))
-      this.#cache.delete(this.#cache.keys().next().value!);
-    return prepared;
+    return taken;
+  }
+
+  #keep(key: string, states: SampleStates): void {
+    this.#cachedBytes += states.hidden.byteLength - (this.#cache.get(key)?.hidden.byteLength ?? 0);
+    this.#cache.set(key, states);
   }
 
   /**
@@ -129,7 +183,7 @@ export class PrefixPass {
       const hidden = new Float32Array(tokens.length * D);
       new Uint8Array(hidden.buffer).set(bytes.subarray(offset, offset + hidden.byteLength));
       offset += hidden.byteLength;
-      this.#cache.set(key, { tokens, promptLength, hidden });
+      this.#keep(key, { tokens, promptLength, hidden });
     }
     return true;
   }
@@ -148,13 +202,19 @@ export class PrefixPass {
     f.memoryClear(f.contextMemory(this.#context), false);
     this.#toTheEnd = true;
     try {
-      const hidden = this.#decode([tokens], 0, true);
+      const hidden = this.#decode(placesOf([tokens], 0), true);
       const logits = f.logitsAt(this.#context, tokens.length - 1);
       if (!logits) throw new TmemError('failed', 'llama.cpp gave no logits for the check of the training graph.');
       return { hidden, logits: new Float32Array(view(logits, this.#model.vocabularySize * 4)).slice() };
     } finally {
       this.#toTheEnd = false;
     }
+  }
+
+  /** Gives its context to one that puts adapters in force there, before anything is prepared. */
+  use(apply: (context: Context) => void): void {
+    this.#apply = apply;
+    apply(this.#context);
   }
 
   free(): void {
@@ -170,39 +230,46 @@ export class PrefixPass {
   }
 
   /** Decodes what all samples of the group begin with once, then the rest of each. */
-  #run(group: readonly KeyedSample[]): void {
+  async #run(group: readonly KeyedSample[], signal?: AbortSignal): Promise<void> {
     const f = this.#model.native;
     const D = this.#model.info.width;
+    const shared = commonPrefix(group);
+    this.#makeRoom(shared + group.reduce((n, { tokens }) => n + tokens.length - shared, 0));
     const memory = f.contextMemory(this.#context);
     f.memoryClear(memory, false);
-    const shared = commonPrefix(group);
-    const prefix = shared > 0 ? this.#decode([group[0]!.tokens.subarray(0, shared)], 0) : new Float32Array(0);
+    const prefix = await this.#decodeAll(placesOf([group[0]!.tokens.subarray(0, shared)], 0), signal);
     for (let i = 1; i < group.length; i++) f.memoryCopy(memory, 0, i, 0, shared);
-    const rest = this.#decode(
-      group.map((s) => s.tokens.subarray(shared)),
-      shared,
-    );
+    const own = group.map((s) => s.tokens.subarray(shared));
+    const rest = await this.#decodeAll(placesOf(own, shared), signal);
     let row = 0;
     for (const { key, tokens, promptLength } of group) {
       const own = tokens.length - shared;
       const hidden = new Float32Array(tokens.length * D);
       hidden.set(prefix);
       hidden.set(rest.subarray(row * D, (row + own) * D), shared * D);
-      this.#cache.set(key, { tokens, promptLength, hidden });
+      this.#keep(key, { tokens, promptLength, hidden });
       row += own;
     }
   }
 
-  /** Residual streams [sum of tokens, D] of one token run a sequence, from a position on. */
-  #decode(runs: readonly Int32Array[], position: number, outputs = this.#needsOutputs): Float32Array {
+  /** Residual streams [places, D], pass by pass. */
+  async #decodeAll(places: readonly Place[], signal?: AbortSignal): Promise<Float32Array> {
+    const D = this.#model.info.width;
+    const all = new Float32Array(places.length * D);
+    for (let at = 0; at < places.length; at += PASS_TOKENS) {
+      throwIfAborted(signal);
+      all.set(this.#decode(places.slice(at, at + PASS_TOKENS)), at * D);
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+    return all;
+  }
+
+  /** The same of one pass. */
+  #decode(places: readonly Place[], outputs = this.#needsOutputs): Float32Array {
     const f = this.#model.native;
     this.#batch.clear();
     this.#captured = [];
-    runs.forEach((tokens, sequence) => {
-      tokens.forEach((token, i) => {
-        this.#batch.add(token as Token, position + i, sequence, outputs);
-      });
-    });
+    for (const { token, position, sequence } of places) this.#batch.add(token as Token, position, sequence, outputs);
     const status = f.decode(this.#context, this.#batch.native);
     const all = new Float32Array(this.#batch.length * this.#model.info.width);
     const found = this.#captured.reduce((n, x) => n + x.length, 0);
@@ -222,8 +289,15 @@ export class PrefixPass {
   }
 }
 
+/** One run of tokens a sequence, from a position on. */
+function placesOf(runs: readonly Int32Array[], position: number): Place[] {
+  return runs.flatMap((tokens, sequence) =>
+    Array.from(tokens, (token, i) => ({ token, position: position + i, sequence })),
+  );
+}
+
 /** What a sample's loss is of. @throws TmemError `usage` when there are more or fewer targets than answer tokens. */
-function withLoss(states: States, { weight = 1, targets, answer }: Sample): PreparedSample {
+function withLoss(states: SampleStates, { weight = 1, targets, answer }: Sample): PreparedSample {
   const answers = states.tokens.length - states.promptLength;
   if (targets && targets.length !== answers)
     throw new TmemError(

@@ -18,6 +18,8 @@ import type {
   GenerateRequest,
   InitialiseRequest,
   ModelInfo,
+  PolicyGradient,
+  PolicyGradientRequest,
   Sample,
   Score,
   ScoreRequest,
@@ -29,6 +31,8 @@ import type {
 import { fromWire, type Method, type OpenOptions, type ToClient, type ToHost } from './protocol.ts';
 
 export interface EngineOptions extends OpenOptions {
+  /** The process gives way to all others: for training beside an engine that answers. */
+  readonly background?: boolean;
   /** Lets the native libraries' own messages through to stderr. */
   readonly verbose?: boolean;
   /** Opens llama.cpp in this process: a failed native assertion then ends the caller too. */
@@ -63,6 +67,8 @@ const DOING: Record<Method | 'generate', string> = {
   initialise: 'preparing fast weights',
   train: 'training',
   setFastWeights: 'loading fast weights',
+  setPolicy: 'loading a policy',
+  policyGradient: 'computing a policy gradient',
   embed: 'embedding texts',
 };
 /** Characters of the native messages that an error carries as its cause. */
@@ -79,8 +85,8 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     const { LlamaEngine } = await import('../llama/engine.ts');
     return LlamaEngine.open(options);
   }
-  const { modelPath, contextSize, threads, engineModule } = options;
-  return started({ type: 'open', options: { modelPath, contextSize, threads }, engineModule }, options);
+  const { modelPath, contextSize, threads, engineModule, background } = options;
+  return started({ type: 'open', options: { modelPath, contextSize, threads }, engineModule, background }, options);
 }
 
 /**
@@ -123,8 +129,9 @@ class EngineClient implements Engine, Embedder {
   #closed: Promise<void> | undefined;
   #nextId = 1;
   readonly #pending = new Map<number, Pending>();
-  /** In force when the process last answered; restored after a restart. */
-  #weights: FastWeights | null = null;
+  /** In force when the process last answered; restored after a restart. The weights without a name are under ''. */
+  readonly #weights = new Map<string, FastWeights>();
+  #policy: FastWeights | null = null;
   #stderr = '';
   readonly #open: Opening;
   readonly #verbose: boolean;
@@ -180,7 +187,9 @@ class EngineClient implements Engine, Embedder {
       this.#opening = undefined;
       signal?.removeEventListener('abort', abort);
     }
-    if (this.#weights) await this.#request('setFastWeights', [this.#weights]);
+    if (this.#policy) await this.#request('setPolicy', [this.#policy]);
+    for (const [memory, weights] of this.#weights)
+      await this.#request('setFastWeights', [weights, { memory: memory || undefined }]);
   }
 
   #send(message: ToHost): void {
@@ -342,9 +351,22 @@ class EngineClient implements Engine, Embedder {
     return this.#call('train', [request], signal, onEvent && ((event) => onEvent(event as TrainEvent)));
   }
 
-  async setFastWeights(weights: FastWeights | null): Promise<void> {
-    await this.#call('setFastWeights', [weights]);
-    this.#weights = weights;
+  policyGradient({ signal, ...request }: PolicyGradientRequest): Promise<PolicyGradient> {
+    return this.#call('policyGradient', [request], signal);
+  }
+
+  async setFastWeights(
+    weights: FastWeights | null,
+    options: { readonly memory?: string | undefined } = {},
+  ): Promise<void> {
+    await this.#call('setFastWeights', [weights, options]);
+    if (weights) this.#weights.set(options.memory ?? '', weights);
+    else this.#weights.delete(options.memory ?? '');
+  }
+
+  async setPolicy(policy: FastWeights | null): Promise<void> {
+    await this.#call('setPolicy', [policy]);
+    this.#policy = policy;
   }
 
   embed(

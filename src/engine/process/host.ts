@@ -1,4 +1,5 @@
 /** Main of the engine's process: opens an engine or an embedding model and serves the calls that arrive over the pipe. */
+import os from 'node:os';
 import { TmemError } from '../errors.ts';
 import type { Embedder, Engine, GenerateRequest, TrainEvent } from '../types.ts';
 import { type OpenOptions, type ToClient, type ToHost, toWire } from './protocol.ts';
@@ -42,6 +43,8 @@ async function call(message: Extract<ToHost, { type: 'call' }>): Promise<unknown
 async function handle(message: ToHost): Promise<void> {
   switch (message.type) {
     case 'open':
+      // Threads take it over from the one that starts them, so before any of them is.
+      if (message.background) os.setPriority(os.constants.priority.PRIORITY_LOW);
       engine = await open(message.options, message.engineModule);
       send({ type: 'opened', model: engine.model });
       return;

@@ -17,7 +17,13 @@ export type Method = Exclude<keyof Engine | keyof Embedder, 'model' | 'generate'
 
 export type ToHost =
   /** `engineModule`: URL of a module exporting `open(options): Promise<Engine>`; the llama.cpp engine without it. */
-  | { readonly type: 'open'; readonly options: OpenOptions; readonly engineModule?: string }
+  | {
+      readonly type: 'open';
+      readonly options: OpenOptions;
+      readonly engineModule?: string | undefined;
+      /** At the lowest priority. */
+      readonly background?: boolean | undefined;
+    }
   | { readonly type: 'openEmbedder'; readonly options: LlamaEmbedderOptions }
   /** `signal: true` asks the host to give the call an AbortSignal in its last argument. */
   | {

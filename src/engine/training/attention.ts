@@ -173,12 +173,21 @@ export const TOKENS_UNIT = 16;
 /** Tokens that a block's queries reach over, unless so few queries already do. */
 const REACH = 160;
 
+/**
+ * From this place in a sample on, a block takes an eighth as many queries as there are tokens before them: a graph holds so many nodes only,
+ * and each block has nearly a hundred, while the scores that are computed in vain stay few.
+ */
+const FAR = 512;
+
+/** Queries of a block that begins at this place in its sample, at least. */
+const queriesAt = (place: number) => (place < FAR ? TOKENS_UNIT : Math.floor(place / 8 / TOKENS_UNIT) * TOKENS_UNIT);
+
 /** Divides queries, the tokens of which are given in order, into blocks. */
 export function planBlocks(queries: readonly number[], { T, shared, starts }: PackedTokens): PlannedBlock[] {
   const blocks: PlannedBlock[] = [];
   for (let from = 0; from < queries.length; ) {
     const first = starts[queries[from]!]!;
-    let n = TOKENS_UNIT;
+    let n = queriesAt(queries[from]! - first + (first < shared ? 0 : shared));
     while (from + n < queries.length && queries[Math.min(from + n + TOKENS_UNIT, queries.length) - 1]! - first < REACH)
       n += TOKENS_UNIT;
     n = Math.min(n, queries.length - from);

@@ -144,6 +144,39 @@ function behindAttention(
   return last ? tape.rows(h, batch.rows) : h;
 }
 
+/** Layers that follow one another: the first one's index, and the index behind the last. */
+export interface LayerRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Layers of the range on the residual stream h [D, T] before them. Returns [D, T], or [D, A] behind the model's last layer. */
+export function throughLayers(
+  tape: Tape,
+  top: TopLayers,
+  deltas: Deltas,
+  batch: PackedBatch,
+  h: Tensor,
+  range: LayerRange,
+  { first, inputs }: { readonly first?: FirstLayer | undefined; readonly inputs?: Map<string, Tensor> } = {},
+): Tensor {
+  for (let l = range.from; l < range.to; l++) {
+    const known = l === top.first ? first : undefined;
+    h = known?.hidden ?? behindAttention(tape, top, deltas, batch, l, h, inputs);
+    const layer = layerOf(tape, top, deltas, l, { known: known?.known, ...(inputs && { inputs }) });
+    const x = known?.norm ?? tape.rmsNorm(h, layer.vector('ffn_norm.weight'), top.shape.eps);
+    h = tape.add(h, top.architecture.feedForward(layer, x, top.shape));
+  }
+  return h;
+}
+
+/** The head's input rows [D, A], weighted in the gradient, from the residual stream [D, A] behind the last layer. */
+export function headRows(tape: Tape, top: TopLayers, batch: PackedBatch, h: Tensor): Tensor {
+  const { D, eps } = top.shape;
+  const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
+  return tape.weighRows(normed, batch.rowWeights, D, batch.A);
+}
+
 /**
  * The last K layers on a packed batch, from the residual stream at the cut.
  * @returns the head's input rows [D, A], weighted in the gradient, and the inputs of the products.
@@ -155,16 +188,8 @@ export function forward(
   batch: PackedBatch,
   first?: FirstLayer,
 ): { rows: Tensor; inputs: ProductInputs } {
-  const { L, eps } = top.shape;
   const inputs = new Map<string, Tensor>();
-  let h = batch.hidden;
-  for (let l = top.first; l < L; l++) {
-    const known = l === top.first ? first : undefined;
-    h = known?.hidden ?? behindAttention(tape, top, deltas, batch, l, h, inputs);
-    const layer = layerOf(tape, top, deltas, l, { known: known?.known, inputs });
-    const x = known?.norm ?? tape.rmsNorm(h, layer.vector('ffn_norm.weight'), eps);
-    h = tape.add(h, top.architecture.feedForward(layer, x, top.shape));
-  }
-  const normed = tape.rmsNorm(h, top.vector('output_norm.weight'), eps);
-  return { rows: tape.weighRows(normed, batch.rowWeights, top.shape.D, batch.A), inputs };
+  const range = { from: top.first, to: top.shape.L };
+  const h = throughLayers(tape, top, deltas, batch, batch.hidden, range, { first, inputs });
+  return { rows: headRows(tape, top, batch, h), inputs };
 }

@@ -10,6 +10,9 @@ import type { TopLayers } from './top-layers.ts';
  */
 const RANK_UNIT = 8;
 
+/** A, A^T and B, and the moments of A and of B. */
+const TENSORS_A_SLOT = 9;
+
 /** What the optimiser keeps of a tensor, in its shape: gradient, and AdamW's moments. */
 export interface Moments {
   readonly gradient: Tensor;
@@ -47,7 +50,8 @@ export class LoraState {
     const f = top.native;
     this.#f = f;
     this.rank = weights.rank;
-    this.#context = f.init({ mem_size: 1 << 20, mem_buffer: null, no_alloc: true });
+    const tensorBytes = Number(f.tensorOverhead()) * TENSORS_A_SLOT;
+    this.#context = f.init({ mem_size: tensorBytes * weights.tensors.length, mem_buffer: null, no_alloc: true });
     const { rank } = weights;
     const R = Math.ceil(rank / RANK_UNIT) * RANK_UNIT;
     this.R = R;

@@ -7,6 +7,8 @@ export interface RowLosses {
   readonly part: RowPart;
   /** [V, rows] */
   readonly logits: Tensor;
+  /** Their softmax [V, rows]; the gradient is computed in its place, so what else is made of it goes into the graph before. */
+  readonly probabilities: Tensor;
   /** [1, targets] */
   readonly logProbs: Tensor;
 }
@@ -25,21 +27,23 @@ export function crossEntropy(
   for (const part of batch.parts) {
     const { from, n, flatTargets, probabilities } = part;
     const logits = tape.multiply(linear.weight, tape.run(rows, from, n), linear.dense ?? false);
-    const { logProbs, gradient } = tape.crossEntropy(logits, flatTargets, probabilities, V, n);
-    onPart({ part, logits, logProbs }, gradient);
+    const { gradient, ...found } = tape.crossEntropy(logits, flatTargets, probabilities, V, n);
+    onPart({ part, logits, ...found }, gradient);
   }
 }
 
-/** The same with the gradient [D, A] to the rows. */
+/** The same with the gradient [D, A] to the rows; `onPart` gets each part before its gradient is in the graph. */
 export function crossEntropyGradient(
   tape: Tape,
   batch: PackedBatch,
   rows: Tensor,
+  onPart: (part: RowLosses) => void = () => {},
 ): { parts: RowLosses[]; gradient: Tensor } {
   const { f, c, graph } = tape;
   const parts: RowLosses[] = [];
   let all: Tensor | undefined;
   crossEntropy(tape, batch, rows, (part, gradient) => {
+    onPart(part);
     const d = tape.linearBack(batch.head.linear, gradient);
     for (const t of [part.logProbs, d]) f.expand(graph, t);
     parts.push(part);

@@ -46,8 +46,15 @@ function buildStep(tape: Tape): void {
   const mixed = tape.attention(rope(heads(q)), rope(heads(h)), heads(h), blocks, size);
   const y = tape.add(tape.swiglu(h, mixed), tape.geglu(h, mixed));
   const rows = tape.weighRows(tape.rows(y, vector(TYPE.I32)), matrix(1, SIZE), SIZE, SIZE);
-  const logits = tape.linear(rows, linear());
-  const { logProbs, gradient } = tape.crossEntropy(logits, vector(TYPE.I32), matrix(1, SIZE), SIZE, SIZE);
+  const logits = tape.linear(tape.scale(rows, 1), linear());
+  const { probabilities, logProbs, gradient } = tape.crossEntropy(
+    logits,
+    vector(TYPE.I32),
+    matrix(1, SIZE),
+    SIZE,
+    SIZE,
+  );
+  f.expand(graph, tape.entropy(probabilities, SIZE, SIZE));
   f.expand(graph, logProbs);
   tape.backward(logits, gradient);
   const found = tape.gradients.get(lora.b)!;

@@ -12,11 +12,17 @@ export interface TokenisedSample {
   readonly promptLength: number;
 }
 
-/** A sample with the residual stream after the attention of the first trained layer. */
-export interface PreparedSample extends TokenisedSample {
+/** A sample with the residual stream that the trained layers are computed from. */
+export interface SampleStates extends TokenisedSample {
   /** Row-major [tokens, D]. */
   readonly hidden: Float32Array;
+}
+
+/** A sample and what its loss is of. */
+export interface PreparedSample extends SampleStates {
   readonly weight: number;
+  /** By answer token, in place of `weight`; of any sign. */
+  readonly tokenWeights?: ArrayLike<number> | undefined;
   /** At each answer token, in place of it. */
   readonly targets?: readonly (Likely | undefined)[] | undefined;
 }
@@ -106,7 +112,7 @@ export class PackedBatch {
           const label = { tokens: [answers ? s.tokens[i + 1]! : 0], logProbs: [0] };
           targets.push(...asTargets(rows.length, (answers && s.targets?.[answer]) || label));
           rows.push(t);
-          weights.push(answers ? s.weight : 0);
+          weights.push(answers ? (s.tokenWeights?.[answer] ?? s.weight) : 0);
           rowSample.push(index);
         }
       }
@@ -202,10 +208,11 @@ function maskOf(
   columns: Int32Array,
   seen: (token: number, other: number) => boolean,
 ): Float32Array {
-  const n = columns.length;
-  return Float32Array.from({ length: n * queries.length }, (_, i) =>
-    seen(queries[Math.floor(i / n)]!, columns[i % n]!) ? 0 : Number.NEGATIVE_INFINITY,
-  );
+  const mask = new Float32Array(columns.length * queries.length);
+  let i = 0;
+  for (const query of queries)
+    for (const column of columns) mask[i++] = seen(query, column) ? 0 : Number.NEGATIVE_INFINITY;
+  return mask;
 }
 
 /** A distribution over some tokens as one over those alone. */

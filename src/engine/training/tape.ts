@@ -37,6 +37,8 @@ export interface LoraTensors {
 }
 
 export const GRAPH_NODES = 16384;
+/** Where a probability is 0, so that p log p is 0 there, and no other is changed. */
+const TINY = 1e-37;
 const GELU = { a: Math.sqrt(2 / Math.PI), b: 0.044715 };
 
 export class Tape {
@@ -185,6 +187,12 @@ export class Tape {
     return this.#record(this.f.add(this.c, x, constant), [x], (d) => this.#send(x, () => d));
   }
 
+  /** s x. */
+  scale(x: Tensor, s: number): Tensor {
+    const { f, c } = this;
+    return this.#record(f.scale(c, x, s), [x], (d) => this.#send(x, () => f.scale(c, d, s)));
+  }
+
   /** RMS norm over the first dimension, times a constant scale. */
   rmsNorm(x: Tensor, scale: Tensor, eps: number): Tensor {
     const { f, c } = this;
@@ -279,20 +287,29 @@ export class Tape {
    * Cross entropy of logits [V, A] without one-hot rows: the softmax is gathered at the targets for the loss, and the gradient,
    * softmax minus the targets' probabilities, is the softmax with those subtracted in place there. `flatTargets` [E] index the flattened
    * [V * A] matrix; a label is a target of probability 1.
-   * @returns logProbs [1, E] of the targets, and the gradient of the unweighted sum of losses to the logits [V, A].
+   * @returns the softmax [V, A], logProbs [1, E] of the targets, and the gradient of the unweighted sum of losses to the logits [V, A].
    */
   crossEntropy(
     logits: Tensor,
     flatTargets: Tensor,
-    probabilities: Tensor,
+    targetProbabilities: Tensor,
     V: number,
     A: number,
-  ): { logProbs: Tensor; gradient: Tensor } {
+  ): { probabilities: Tensor; logProbs: Tensor; gradient: Tensor } {
     const { f, c } = this;
-    const flat = f.reshape2(c, f.softMax(c, logits), 1, V * A);
+    const probabilities = f.softMax(c, logits);
+    const flat = f.reshape2(c, probabilities, 1, V * A);
     const picked = f.getRows(c, flat, flatTargets); // [1, E]
     const logProbs = f.log(c, picked);
-    const gradient = f.reshape2(c, f.setRows(c, flat, f.sub(c, picked, probabilities), flatTargets), V, A);
-    return { logProbs, gradient };
+    const gradient = f.reshape2(c, f.setRows(c, flat, f.sub(c, picked, targetProbabilities), flatTargets), V, A);
+    return { probabilities, logProbs, gradient };
+  }
+
+  /** Entropy [1, 1, A] in nats of each row of probabilities [V, A]. No gradient passes. */
+  entropy(probabilities: Tensor, V: number, A: number): Tensor {
+    const { f, c } = this;
+    const logs = f.log(c, f.scaleBias(c, probabilities, 1, TINY));
+    const byRow = (x: Tensor) => f.reshape3(c, x, V, 1, A);
+    return f.scale(c, f.mulMat(c, byRow(probabilities), byRow(logs)), -1);
   }
 }

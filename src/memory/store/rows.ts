@@ -37,6 +37,7 @@ export async function readState(db: Db, name: string): Promise<StoredState | nul
       explicit: fromText(session.explicit),
       working: working.map(({ session, ordinal, turn: index, ...turn }) => ({ index, turn: fromRow(turn) })),
       turns: session.turns,
+      ...(session.seen !== null && { seen: JSON.parse(session.seen) }),
       writes: writes.map(({ session, ordinal, explicit_before, weights_before, loss, consolidated, ...row }) => ({
         record: withoutUndefined({
           ...fromRow(row),
@@ -69,9 +70,10 @@ export async function readState(db: Db, name: string): Promise<StoredState | nul
  * @throws TmemError `failed` when the session is not at the revision of `before`.
  */
 export async function saveState(db: Db, name: string, before: StoredState, next: StoredState): Promise<StoredState> {
-  const { model, weights, explicit, turns, created } = next;
+  const { model, weights, explicit, turns, seen, created } = next;
   const revision = before.revision + 1;
-  const changing = { explicit: toText(explicit), weights, turns, revision };
+  const told = seen === undefined ? null : JSON.stringify(seen);
+  const changing = { explicit: toText(explicit), weights, turns, seen: told, revision };
   const { fingerprint } = model;
   const done =
     before.revision === 0

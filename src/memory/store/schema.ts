@@ -12,6 +12,8 @@ export interface Tables {
     explicit: string;
     weights: string | null;
     turns: number;
+    /** JSON. */
+    seen: string | null;
     created: string;
     /** Counts the changes, so that none is made to a state that another process has changed. */
     revision: number;
@@ -172,6 +174,11 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '002-wordings': {
     async up(db: Kysely<unknown>) {
       await db.schema.alterTable('pairs').addColumn('also', 'text').execute();
+    },
+  },
+  '003-conversations': {
+    async up(db: Kysely<unknown>) {
+      await db.schema.alterTable('sessions').addColumn('seen', 'text').execute();
     },
   },
 };

@@ -4,6 +4,8 @@ import { turnSchema, writeRecordSchema } from '../types.ts';
 
 const hashSchema = z.string().regex(/^[0-9a-f]{64}$/);
 const pointSchema = z.strictObject({ weights: hashSchema.nullable(), explicit: z.string() });
+/** A message of a client's conversation that has become a turn: a hash of it and of all before it. */
+export const seenSchema = z.strictObject({ hash: z.string(), turn: z.int().nonnegative() });
 export const workingSchema = z.strictObject({ turn: turnSchema, index: z.int().nonnegative() });
 
 export const stateSchema = z.strictObject({
@@ -14,6 +16,8 @@ export const stateSchema = z.strictObject({
   working: z.array(workingSchema),
   /** Turns seen so far. */
   turns: z.int().nonnegative(),
+  /** What clients that send their whole conversation every time need not tell again, oldest first. */
+  seen: z.array(seenSchema).optional(),
   /** Each write with what was in force before it. */
   writes: z.array(z.strictObject({ record: writeRecordSchema, before: pointSchema })),
   /** ISO time. */

@@ -210,6 +210,14 @@ export class Store {
     });
   }
 
+  /** Removes a session and all that only it needs, out of the files, too. */
+  async remove(name: string, db: Db = this.#backend.db): Promise<void> {
+    await this.#write(db, async (tx) => {
+      await tx.deleteFrom('sessions').where('name', '=', name).execute();
+    });
+    await this.forget(db);
+  }
+
   /** Removes the weights that no session names. */
   async collect(db: Db = this.#backend.db): Promise<void> {
     const backend = this.#backend;
