@@ -6,6 +6,8 @@
  *   is made for it alone.
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
+ * - `tmem-hybrid` has the turns themselves as explicit memory: beside the five nearest pairs it shows the turns that `rag` would show, to
+ *   theta0 + Delta.
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
@@ -14,10 +16,13 @@ import { answerQuestion } from '../agent/answer.ts';
 import { Episode } from '../agent/episode.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
+import { nearestPairs } from '../memory/nearest.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
 import type { Writer } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
-import { ANSWER_TOKENS, bytesOf, taskOf } from './common.ts';
+import { ANSWER_TOKENS, answerFrom, bytesOf, mostThatFit, taskOf } from './common.ts';
+import { SHOWN } from './rag.ts';
+import { Turns } from './turns.ts';
 import type { MethodSpec } from './types.ts';
 
 interface Variant {
@@ -26,6 +31,8 @@ interface Variant {
   readonly explicitOnly?: boolean;
   readonly useExplicit?: boolean;
   readonly retrieve?: number;
+  /** The turns are kept, too, and those nearest to a question are shown beside it. */
+  readonly turns?: boolean;
   /** Default: the default recipe. */
   readonly recipe?: Recipe;
   /** In the place of the budget that all methods have. */
@@ -34,9 +41,10 @@ interface Variant {
 
 function spec(name: string, description: string, variant: Variant = {}): MethodSpec {
   const { aware = false, explicitOnly = false, useExplicit = true, retrieve = 0 } = variant;
+  const keepsTurns = variant.turns ?? false;
   const recipe = variant.recipe ?? getRecipe('default');
   return {
-    ...{ name, description, source: 'arXiv 2606.04536', aware },
+    ...{ name, description, source: 'arXiv 2606.04536', aware, ...(keepsTurns && { embeds: true }) },
     async open(options) {
       const { engine, signal } = options;
       const budget = variant.budget ?? options.budget;
@@ -45,16 +53,28 @@ function spec(name: string, description: string, variant: Variant = {}): MethodS
         ...{ engine, write, budget, method: explicitOnly ? 'explicit' : 'tmem' },
         ...(aware && { task: taskOf(true, options), questionAware: true }),
       });
+      const turns = keepsTurns ? new Turns(options, options.embedder) : undefined;
       return {
         async observe(turn) {
           throwIfAborted(signal);
           await episode.observe(turn, { signal });
+          await turns?.observe(turn);
         },
         async settle() {
           throwIfAborted(signal);
           await episode.write({ signal });
+          await turns?.settle();
         },
-        async answer({ text, maxTokens = ANSWER_TOKENS }) {
+        async answer(question) {
+          const { text, maxTokens = ANSWER_TOKENS } = question;
+          if (turns) {
+            const pairs = standingPairs(episode.snapshot.state.writes);
+            const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
+            const facts = pairs.filter((pair) => near.has(pair)).map(noteOf);
+            const layOut = (found: readonly number[]) => [...facts, turns.layOut(found)].join('\n');
+            const shown = await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut);
+            return answerFrom(options, shown, question, { fastWeights: true });
+          }
           const asked = { maxTokens, useExplicit, retrieve, signal };
           const { answer, tokens } = await answerQuestion(engine, episode.snapshot.state, text, asked);
           return { text: answer, contextTokens: tokens };
@@ -65,7 +85,7 @@ function spec(name: string, description: string, variant: Variant = {}): MethodS
           const pairs = standingPairs(writes);
           const shown = retrieve > 0 ? pairs.map(noteOf) : [];
           return {
-            text: [...lines, ...shown].join('\n'),
+            text: [...(turns?.chunks ?? []), ...lines, ...shown].join('\n'),
             items: explicitOnly ? lines.length : pairs.length,
             weights: bytesOf(weights),
           };
@@ -80,6 +100,10 @@ const VARIANTS: Readonly<Record<string, readonly [description: string, variant: 
   'tmem-aware': ["TMEM as in the paper's benchmarks: the extraction sees the question.", { aware: true }],
   'tmem-weights': ['TMEM answering from the weights alone.', { useExplicit: false }],
   'tmem-retrieve': ['TMEM with the five nearest pairs beside the question.', { retrieve: 5 }],
+  'tmem-hybrid': [
+    'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
+    { retrieve: 5, turns: true, useExplicit: false },
+  ],
   explicit: ['The loop of TMEM with its explicit memory alone: Delta = 0.', { explicitOnly: true }],
 };
 

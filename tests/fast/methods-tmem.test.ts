@@ -77,6 +77,19 @@ test('tmem-retrieve: the five nearest pairs are beside the notes', async () => {
   assert.match((await method.kept()).text, /\nWhat is the dog7\? dog7ish$/);
 });
 
+test('tmem-hybrid: the nearest pairs and turns are beside the question, which the weights answer', async () => {
+  const engine = learner();
+  const turns = Array.from({ length: 20 }, (_, i) => said(`The dog${i} is dog${i}ish.`));
+  const method = await reading(getMethod('tmem-hybrid'), engine, turns);
+  await method.answer({ text: 'What is the dog6?\nAnswer shortly.', query: 'What is the dog6?' });
+  const request = generated(engine).at(-1)!;
+  const shown = shownIn(request);
+  assert.match(shown, /^What is the dog6\? dog6ish$/m);
+  assert.match(shown, /^User: The dog6 is dog6ish\.$/m);
+  assert.equal(request.fastWeights, true);
+  assert.ok((await method.kept()).weights > 0);
+});
+
 test('tmem-aware: the extraction sees the question', async () => {
   for (const spec of [tmem, tmemAware]) {
     const engine = learner();
