@@ -1,7 +1,5 @@
-/** One HTML file with the figures of a run, that opens offline: tables, plots by Chart.js (inlined), settings and prompts. */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
+/** One HTML file with the figures of a run: tables, plots, settings and prompts. */
+import { asHtml, htmlList, htmlTable, renderPage } from './page.ts';
 import type { MemoryLine } from './results.ts';
 import { type Row, type Summary, shownScore } from './summary.ts';
 
@@ -26,13 +24,7 @@ export function renderReport(content: ReportContent): string {
   const shown = (score: number) => shownScore(score, summary);
   const categories = [...new Set((rowsWithAll ?? rows).flatMap((row) => Object.keys(row.categories)))].sort();
   const withCategories = rowsWithAll ?? rows;
-  const list = (entries: readonly (readonly [string, string])[]) =>
-    `<dl>${entries.map(([term, text]) => `<dt>${asHtml(term)}</dt><dd>${asHtml(text)}</dd>`).join('')}</dl>`;
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${asHtml(title)}</title><style>${STYLE}</style></head><body><main>
-<h1>${asHtml(title)}</h1>
-<h2>Scores</h2>
+  const body = `<h2>Scores</h2>
 ${scoreTable(summary, rows)}
 ${rowsWithAll ? `<h3>With the categories that are reported apart</h3>${scoreTable(summary, rowsWithAll)}` : ''}
 <figure><canvas id="scores"></canvas><figcaption>${asHtml(metric)}, mean over the questions.</figcaption></figure>
@@ -59,21 +51,17 @@ ${costTable(rows)}
 <h2>Context length over time</h2>
 <figure><canvas id="contexts"></canvas><figcaption>Length of the prompt of every call, in their order, in tokens; first memory of each method.</figcaption></figure>
 <h2>Methods</h2>
-${list(methods.map(({ name, description, source }) => [name, `${description} (${source})`] as const))}
+${htmlList(methods.map(({ name, description, source }) => [name, `${description} (${source})`] as const))}
 <h2>Settings</h2>
-${list(Object.entries(settings).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const))}
+${htmlList(Object.entries(settings).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const))}
 <h2>Prompts</h2>
 ${Object.entries(prompts)
   .map(
     ([name, text]) =>
       `<details><summary>${asHtml(name)}</summary><pre>${asHtml(typeof text === 'string' ? text : JSON.stringify(text, null, 1))}</pre></details>`,
   )
-  .join('\n')}
-</main>
-<script>${chartLibrary()}</script>
-<script>${script(content, categories)}</script>
-</body></html>
-`;
+  .join('\n')}`;
+  return renderPage({ title, body, charts: chartsOf(content, categories) });
 }
 
 function scoreTable(summary: Summary, rows: readonly Row[]): string {
@@ -118,25 +106,8 @@ function costTable(rows: readonly Row[]): string {
   );
 }
 
-function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[], tag: string) =>
-    `<tr>${cells.map((cell) => `<${tag}>${asHtml(cell)}</${tag}>`).join('')}</tr>`;
-  return `<div class="wide"><table><thead>${line(head, 'th')}</thead><tbody>${rows.map((row) => line(row, 'td')).join('')}</tbody></table></div>`;
-}
-
-function asHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
-}
-
-/** The one file for browsers, which lies beside the package's entry. */
-function chartLibrary(): string {
-  const entry = createRequire(import.meta.url).resolve('chart.js');
-  const file = path.join(path.dirname(entry), 'chart.umd.min.js');
-  return readFileSync(file, 'utf8').replace(/\n\/\/# sourceMappingURL=.*$/m, '');
-}
-
-/** What draws the plots: data, and one call of the library for each. */
-function script({ summary, memories }: ReportContent, categories: readonly string[]): string {
+/** Configurations of the plots by their names. */
+function chartsOf({ summary, memories }: ReportContent, categories: readonly string[]) {
   const { rows, rowsWithAll, metric, summed } = summary;
   const plotted = (score = 0) => (summed ? 1 : 100) * score;
   const names = rows.map(({ method }) => method);
@@ -152,7 +123,7 @@ function script({ summary, memories }: ReportContent, categories: readonly strin
     const data = found.contexts.map((y, x) => ({ x, y })).filter((_, i) => i % every === 0);
     return [{ label: method, data, showLine: true, pointRadius: 0 }];
   });
-  const charts = {
+  return {
     scores: bars(names, [{ label: metric, data: rows.map(({ scores }) => plotted(scores[metric])) }]),
     categories: bars(
       categories,
@@ -172,22 +143,4 @@ function script({ summary, memories }: ReportContent, categories: readonly strin
       options: { animation: false, scales: { y: { beginAtZero: true } } },
     },
   };
-  // A closing tag inside a name must not end the script.
-  const data = JSON.stringify(charts).replaceAll('<', '\\u003c');
-  return `const charts = ${data};
-const dark = matchMedia('(prefers-color-scheme: dark)').matches;
-if (dark) { Chart.defaults.color = '#ccc'; Chart.defaults.borderColor = '#444'; }
-for (const [id, chart] of Object.entries(charts)) new Chart(document.getElementById(id), chart);`;
 }
-
-const STYLE = `
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1rem 0; } figcaption { font-size: .875rem; }
-dt { font-weight: 600; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-`;

@@ -9,6 +9,7 @@ import { register as demo } from './commands/demo.ts';
 import { register as doctor } from './commands/doctor.ts';
 import { register as memory } from './commands/memory.ts';
 import { register as models } from './commands/models.ts';
+import { register as policy } from './commands/policy.ts';
 import { register as pull } from './commands/pull.ts';
 import { register as run } from './commands/run.ts';
 import { register as sft } from './commands/sft.ts';
@@ -39,7 +40,7 @@ for (const stream of [process.stdout, process.stderr]) {
 const sftWithAnchors: typeof sft = (program, io) => sft(program, io, { ordinary: ordinarySamples });
 
 process.exitCode = await runProgram(
-  [demo, run, chat, ask, memory, bench, sftWithAnchors, pull, models, doctor],
+  [demo, run, chat, ask, memory, bench, sftWithAnchors, policy, pull, models, doctor],
   process.argv.slice(2),
   {
     stdout: process.stdout,

@@ -1,0 +1,48 @@
+/** What is told of a step, under the names that TRL's GRPOTrainer logs, as one line of `metrics.jsonl`. */
+import { z } from 'zod';
+import { type Advantages, mean } from './advantages.ts';
+import { completionLength } from './gradient.ts';
+import type { Rollout } from './rollout.ts';
+
+/** `step` counts from 1; step 0 is the policy before the first one. */
+export const metricsSchema = z.object({ step: z.int().nonnegative() }).catchall(z.number());
+export type Metrics = z.infer<typeof metricsSchema>;
+
+/** Those that a clock decides: all others are the same for the same seed. */
+export const CLOCK_METRICS = ['step_time', 'tokens_per_second'] as const;
+
+/** Of the episodes of a step, by group. */
+export function rolloutMetrics(groups: readonly (readonly Rollout[])[], advantages: Advantages) {
+  const rollouts = groups.flat();
+  const lengths = rollouts.map(completionLength);
+  const ended = lengths.filter((_, i) => !rollouts[i]!.truncated);
+  return {
+    reward: mean(rollouts.map(({ reward }) => reward)),
+    reward_std: advantages.rewardStd,
+    frac_reward_zero_std: advantages.zeroStd,
+    'completions/mean_length': mean(lengths),
+    'completions/min_length': Math.min(...lengths),
+    'completions/max_length': Math.max(...lengths),
+    'completions/clipped_ratio': 1 - ended.length / rollouts.length,
+    'completions/mean_terminated_length': mean(ended),
+    ...prefixed('figures/', figuresOf(rollouts)),
+  };
+}
+
+/** Tokens of prompts and answers of all actions. */
+export function tokensOf(rollouts: readonly Rollout[]): number {
+  return rollouts
+    .flatMap(({ actions }) => actions)
+    .reduce((n, { prompt, answer }) => n + prompt.length + answer.length, 0);
+}
+
+/** Means of the figures that tasks give beside the reward. */
+export function figuresOf(rollouts: readonly Rollout[]): Record<string, number> {
+  const all = rollouts.map(({ task, answers }) => task.figures?.(answers) ?? {});
+  const names = [...new Set(all.flatMap((figures) => Object.keys(figures)))];
+  return Object.fromEntries(names.map((name) => [name, mean(all.flatMap((figures) => figures[name] ?? []))]));
+}
+
+export function prefixed(prefix: string, values: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [prefix + name, value]));
+}
