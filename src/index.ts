@@ -3,9 +3,13 @@
 export { type Answered, type AnswerOptions, answerQuestion } from './agent/answer.ts';
 export { Episode, type EpisodeOptions, METHODS, type Method } from './agent/episode.ts';
 export type { Extraction, ExtractOptions } from './agent/extract.ts';
+export { type Memory, type OpenMemoryOptions, openMemory } from './agent/open-memory.ts';
 export { bindRecipe } from './agent/recipes.ts';
 export { defineTool, type Tool } from './agent/tools.ts';
 export { openTrace, type TraceEvent, type TraceListener } from './agent/trace.ts';
+export { runBench } from './benchmarks/bench.ts';
+export { getBenchmark } from './benchmarks/registry.ts';
+export { writeAdapterGguf } from './engine/adapter/gguf.ts';
 export { type ErrorCode, TmemError } from './engine/errors.ts';
 export { type CatalogueEntry, catalogue, catalogueEntry } from './engine/models/catalogue.ts';
 export { type ResolvedModel, type ResolveOptions, resolveModel } from './engine/models/store.ts';
@@ -23,3 +27,6 @@ export {
   type Writer,
 } from './memory/types.ts';
 export { type WriteOptions, writePairs } from './memory/write.ts';
+export { answerFrom, fitsAnswer } from './methods/common.ts';
+export { getMethod } from './methods/registry.ts';
+export type { MethodOptions, MethodSpec } from './methods/types.ts';

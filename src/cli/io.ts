@@ -2,10 +2,8 @@
 import type { ErrorCode } from '../engine/errors.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { TrainingSettings } from '../engine/footprint.ts';
+import { DEFAULT_MODEL } from '../engine/models/catalogue.ts';
 import type { Engine } from '../engine/types.ts';
-
-/** The model of a command that is not told one; `TMEM_MODEL` overrides it. */
-export const DEFAULT_MODEL = 'qwen2.5-coder-1.5b';
 
 export interface Progress {
   /** `fraction` 0..1, or null when the end is not known. */

@@ -7,11 +7,13 @@ import { register as bench } from './commands/bench.ts';
 import { register as chat } from './commands/chat.ts';
 import { register as demo } from './commands/demo.ts';
 import { register as doctor } from './commands/doctor.ts';
+import { register as keys } from './commands/keys.ts';
 import { register as memory } from './commands/memory.ts';
 import { register as models } from './commands/models.ts';
 import { register as policy } from './commands/policy.ts';
 import { register as pull } from './commands/pull.ts';
 import { register as run } from './commands/run.ts';
+import { register as serve } from './commands/serve.ts';
 import { register as sft } from './commands/sft.ts';
 import { EXIT_CODES } from './io.ts';
 import { runProgram } from './program.ts';
@@ -40,7 +42,7 @@ for (const stream of [process.stdout, process.stderr]) {
 const sftWithAnchors: typeof sft = (program, io) => sft(program, io, { ordinary: ordinarySamples });
 
 process.exitCode = await runProgram(
-  [demo, run, chat, ask, memory, bench, sftWithAnchors, policy, pull, models, doctor],
+  [demo, run, chat, ask, memory, serve, keys, bench, sftWithAnchors, policy, pull, models, doctor],
   process.argv.slice(2),
   {
     stdout: process.stdout,

@@ -36,8 +36,20 @@ const SHARED: Readonly<Record<string, string>> = {
   number: '"-"? ("0" | [1-9] [0-9]{0,20}) ("." [0-9]{1,24})? ([eE] [-+]? [0-9]{1,2})?',
   boolean: '"true" | "false"',
   null: '"null"',
+  string: String.raw`"\"" char* "\""`,
+  /** Any JSON value, and any object. */
+  any: 'anyobject | anyarray | string | number | boolean | null',
+  anyobject: '"{" ws (string ":" ws any ws ("," ws string ":" ws any ws)*)? "}"',
+  anyarray: '"[" ws (any ws ("," ws any ws)*)? "]"',
 };
-const NEEDS: Readonly<Record<string, readonly string[]>> = { char: ['hex'], integer: ['natural'] };
+const NEEDS: Readonly<Record<string, readonly string[]>> = {
+  char: ['hex'],
+  integer: ['natural'],
+  string: ['char'],
+  any: ['anyobject', 'anyarray', 'string', 'number', 'boolean', 'null'],
+  anyobject: ['any', 'ws'],
+  anyarray: ['any', 'ws'],
+};
 
 /**
  * @returns the grammar; its start is `root`
@@ -151,10 +163,13 @@ class Compiler {
   }
 
   #object(schema: Fields, path: string): string {
-    if (schema.additionalProperties !== undefined && schema.additionalProperties !== false) {
-      throw unsupported('additionalProperties', path);
-    }
     const properties = fields(schema.properties ?? {}, `${path}/properties`);
+    const { additionalProperties: others = false } = schema;
+    // Beside declared properties others are allowed and never written.
+    if (others !== false && Object.keys(properties).length === 0 && schema.required === undefined)
+      return this.#map(
+        others === true ? this.#shared('any') : this.#value(others, `${path}/additionalProperties`, NO_HEADS),
+      );
     const required = new Set(schema.required === undefined ? [] : (schema.required as unknown[]));
     for (const name of required) {
       if (typeof name !== 'string' || !Object.hasOwn(properties, name)) {
@@ -180,6 +195,13 @@ class Compiler {
     }
     if (required.size === 0) starts.push('');
     return this.#rule(`"{" ${ws} (${starts.join(' | ')}) "}"`);
+  }
+
+  /** An object of any names. */
+  #map(value: string): string {
+    const [ws, char] = [this.#shared('ws'), this.#shared('char')];
+    const member = this.#rule(`"\\"" ${char}* "\\":" ${ws} ${value} ${ws}`);
+    return this.#rule(`"{" ${ws} (${member} ("," ${ws} ${member})*)? "}"`);
   }
 
   #array(schema: Fields, path: string): string {

@@ -75,14 +75,21 @@ test('another conversation leaves what was said in the first one', () => {
 
 test('one that begins like the first and ends there takes back no words of the user', () => {
   const first = taken(taken(nothing, [user('hi')], 'hello'), [user('hi'), assistant('hello'), user('I am Ann')], 'ok');
-  assert.ok(contents(taken(first, [user('hi')])).includes('I am Ann'));
+  const again = taken(first, [user('hi')], 'hello');
+  assert.deepEqual(contents(again), ['hi', 'hello', 'I am Ann', 'ok', 'hi', 'hello']);
+  const on = taken(again, [user('hi'), assistant('hello'), user('I am Bob')], 'oh');
+  assert.deepEqual(contents(on).slice(4), ['hi', 'hello', 'I am Bob', 'oh']);
+  assert.ok(contents(on).includes('I am Ann'));
 });
 
 test('what was written stays, and is not taken in again', () => {
   const first = taken(nothing, [user('a'), assistant('b'), user('c')], 'd');
   const written = { ...first, working: [] };
-  const { added, isChanged } = reconcile(written, messagesOf([user('a'), assistant('b'), user('c')]));
-  assert.deepEqual([added.length, isChanged], [0, false]);
+  const added = (...conversation: ConversationMessage[]) =>
+    reconcile(written, messagesOf(conversation)).added.map(({ turn }) => turn.content);
+  const before = [user('a'), assistant('b'), user('c')];
+  assert.deepEqual(added(...before, assistant('d'), user('e')), ['e']);
+  assert.deepEqual(added(...before), ['c'], 'but for what is to be answered');
 });
 
 test('calls and results of tools are turns that name them', () => {

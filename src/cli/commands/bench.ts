@@ -1,6 +1,7 @@
 /** `tmem bench`: methods of memory side by side on a benchmark. */
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { contextFor } from '../../agent/context-size.ts';
 import type { RunEvent } from '../../benchmarks/run.ts';
 import type { Row, shownScore as ShowScore, Summary } from '../../benchmarks/summary.ts';
 import type { BenchmarkQuestion, Judge, Sample } from '../../benchmarks/types.ts';
@@ -10,7 +11,6 @@ import { trainingOf } from '../../memory/recipe.ts';
 import type { MethodSpec } from '../../methods/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
 import { table } from '../table.ts';
-import { contextFor } from './run.ts';
 
 interface BenchOptions {
   readonly data?: string;
@@ -144,13 +144,9 @@ function smallSet(benchmark: string): string {
   return fileURLToPath(new URL(`../../../assets/benchmarks/${benchmark}.json${lines ? 'l' : ''}`, import.meta.url));
 }
 
-async function openEmbedder(io: CliIo, model: string): Promise<Embedder> {
-  const { resolveModel } = await import('../../engine/models/store.ts');
-  const { catalogueEntry } = await import('../../engine/models/catalogue.ts');
-  const { openEmbedder: open } = await import('../../engine/process/client.ts');
-  const { signal } = io;
-  const { path: modelPath } = await resolveModel(model, { signal, onNote: io.note });
-  return open({ modelPath, prefixes: catalogueEntry(model)?.embedding, signal });
+async function openEmbedder({ signal, note: onNote }: CliIo, model: string): Promise<Embedder> {
+  const { openEmbeddingModel } = await import('../../engine/models/open-embedder.ts');
+  return openEmbeddingModel(model, { signal, onNote });
 }
 
 /** @throws TmemError `usage` for what is neither "local" nor a URL with a model. */

@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
+import { contextFor } from '../../agent/context-size.ts';
 import type { Episode, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import { TmemError, throwIfAborted } from '../../engine/errors.ts';
@@ -9,7 +10,7 @@ import { committed, noteOf } from '../../memory/ledger.ts';
 import { trainingOf } from '../../memory/recipe.ts';
 import type { Keeper } from '../../memory/session.ts';
 import { type CliIo, numberOption } from '../io.ts';
-import { contextFor, parseMethod } from './run.ts';
+import { parseMethod } from './run.ts';
 
 interface ChatOptions {
   readonly session?: string;

@@ -1,9 +1,10 @@
 /** `tmem memory`: what sessions remember, what was written, and how it is taken back. */
 import type { Command } from 'commander';
 import { TmemError } from '../../engine/errors.ts';
+import { DEFAULT_MODEL } from '../../engine/models/catalogue.ts';
 import { committed, trainedIds } from '../../memory/ledger.ts';
 import type { Pair } from '../../memory/types.ts';
-import { type CliIo, DEFAULT_MODEL } from '../io.ts';
+import type { CliIo } from '../io.ts';
 import { count } from '../live.ts';
 import {
   capacity,

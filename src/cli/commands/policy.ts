@@ -260,7 +260,7 @@ async function exportPolicy(
   const { readGguf } = await import('../../engine/gguf/reader.ts');
   const { out, to = out, merge } = options;
   const { state, model: fingerprint } = await loadCheckpoint(out);
-  const { DEFAULT_MODEL } = await import('../io.ts');
+  const { DEFAULT_MODEL } = await import('../../engine/models/catalogue.ts');
   const named = (await readRun(out)).model ?? process.env.TMEM_MODEL ?? DEFAULT_MODEL;
   const { path: modelPath } = await resolveModel(named, { signal: io.signal, onNote: io.note });
   const gguf = readGguf(modelPath);

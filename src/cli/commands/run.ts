@@ -1,6 +1,7 @@
 /** `tmem run`: one episode over recorded turns, then questions with the context cleared. */
 import type { Command } from 'commander';
 import { z } from 'zod';
+import { contextFor } from '../../agent/context-size.ts';
 import type { EpisodeOptions, Episode as EpisodeType, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceListener } from '../../agent/trace.ts';
@@ -33,10 +34,6 @@ interface Answer {
 
 type WriteLine = WriteRecord & { readonly question?: string };
 
-/** Tokens of a context that the engine holds unless it is told to hold more; what a budget needs beside it. */
-const CONTEXT = 4096;
-const BESIDE_BUDGET = 1024;
-
 export function register(program: Command, io: CliIo, deps = { bindRecipe }): void {
   program
     .command('run')
@@ -58,11 +55,6 @@ export function register(program: Command, io: CliIo, deps = { bindRecipe }): vo
 export function parseMethod(name: string): Method {
   if (name === 'tmem' || name === 'explicit') return name;
   throw new TmemError('usage', `There is no method "${name}"; choose tmem or explicit.`);
-}
-
-/** The context that a budget needs; undefined leaves it to the engine. */
-export function contextFor(budget: number): number | undefined {
-  return budget + BESIDE_BUDGET > CONTEXT ? budget + BESIDE_BUDGET : undefined;
 }
 
 async function run(io: CliIo, options: RunOptions, bind: typeof bindRecipe): Promise<void> {

@@ -1,5 +1,8 @@
 /** The models that tmem knows by name, as data. Any other GGUF works by path or `hf:` URI. */
 
+/** The model of a caller that names none; `TMEM_MODEL` overrides it. */
+export const DEFAULT_MODEL = 'qwen2.5-coder-1.5b';
+
 /** Wheels whose payloads, joined in this order, are the model. */
 export interface WheelSource {
   readonly parts: readonly {

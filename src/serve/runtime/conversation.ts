@@ -75,9 +75,13 @@ export interface Reconciled {
 export function reconcile(snapshot: Snapshot, messages: readonly Message[]): Reconciled {
   const { seen = [], working } = snapshot;
   const known = new Map(seen.map(({ hash, turn }) => [hash, turn]));
-  const added = messages.filter(({ hash }) => !known.has(hash));
+  const fresh = messages.filter(({ hash }) => !known.has(hash));
+  // What is to be answered is said once more where something else was said, or written, since.
+  const asked = messages.slice(-1);
+  const addedTo = (turns: Snapshot['working']) =>
+    fresh.length > 0 || turns.at(-1)?.turn.content === asked[0]?.turn.content ? fresh : asked;
   const shared = messages.map(({ hash }) => known.get(hash)).filter((turn) => turn !== undefined);
-  const unchanged: Reconciled = { snapshot, isChanged: false, added };
+  const unchanged: Reconciled = { snapshot, isChanged: false, added: addedTo(working) };
   if (shared.length === 0) return unchanged;
   const last = Math.max(...shared);
   const root = messages[0]!.hash.slice(0, ROOT);
@@ -86,12 +90,13 @@ export function reconcile(snapshot: Snapshot, messages: readonly Message[]): Rec
   const gone = new Set(seen.filter(isGone).map(({ turn }) => turn));
   const unwritten = working.filter(({ index }) => gone.has(index));
   if (unwritten.length === 0) return unchanged;
-  if (added.length === 0 && unwritten.some(({ turn }) => turn.role === 'user')) return unchanged;
+  if (fresh.length === 0 && unwritten.some(({ turn }) => turn.role === 'user')) return unchanged;
+  const left = working.filter(({ index }) => !gone.has(index));
   return {
-    ...{ isChanged: true, added },
+    ...{ isChanged: true, added: addedTo(left) },
     snapshot: {
       ...snapshot,
-      working: working.filter(({ index }) => !gone.has(index)),
+      working: left,
       seen: seen.filter(({ turn }) => !gone.has(turn)),
     },
   };
