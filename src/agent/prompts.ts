@@ -17,7 +17,7 @@ export const RETRIEVED = {
 /** What is said in the place of an answer that rests on nothing. A user reads it, no model does. */
 export const NOT_KNOWN = 'I do not know that.';
 
-interface ExtractionExample {
+export interface ExtractionExample {
   readonly part: string;
   /** Words that are asked about again. */
   readonly about?: readonly string[];

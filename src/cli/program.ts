@@ -18,6 +18,16 @@ function version(): string {
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
+/** The program with what all of its commands share. */
+export function createProgram(): Command {
+  return new Command('tmem')
+    .description('A memory in the weights for local LLM agents.')
+    .version(version(), '-V, --version', 'print the version')
+    .option('--json', 'print one JSON document on stdout and nothing else')
+    .option('--verbose', 'print stack traces and the messages of the native libraries')
+    .configureHelp({ showGlobalOptions: true });
+}
+
 /**
  * Runs one command line and prints its outcome.
  * @param argv arguments after `node main.ts`
@@ -28,15 +38,10 @@ export async function runProgram(
   argv: readonly string[],
   { stdout, stderr, signal }: ProgramOptions,
 ): Promise<number> {
-  const program = new Command('tmem');
+  const program = createProgram();
   const io = createIo({ stdout, stderr, signal, flags: () => program.opts() });
   let usage = '';
   program
-    .description('A memory in the weights for local LLM agents.')
-    .version(version(), '-V, --version', 'print the version')
-    .option('--json', 'print one JSON document on stdout and nothing else')
-    .option('--verbose', 'print stack traces and the messages of the native libraries')
-    .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
       // Commander's own complaints are printed in our style below; what is left is the help of a bare `tmem`.

@@ -1,8 +1,11 @@
 /** `tmem doctor`: what this machine offers, what is missing and what to do. */
+import { isIPv6 } from 'node:net';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import type { Footprint } from '../../engine/footprint.ts';
+import { DEFAULT_MODEL } from '../../engine/models/catalogue.ts';
 import { gigabytes } from '../../engine/units.ts';
-import { type CliIo, DEFAULT_MODEL } from '../io.ts';
+import type { CliIo } from '../io.ts';
 
 interface DoctorOptions {
   readonly model?: string;
@@ -18,10 +21,19 @@ export function register(program: Command, io: CliIo): void {
     .command('doctor')
     .description('report on this machine, the libraries and the models, and what is missing')
     .option('--model <model>', 'also judge whether this model fits the memory')
-    .action((options: DoctorOptions) => doctor(io, options));
+    .action((options: DoctorOptions) => doctor(io, options, serveAddress(program)));
 }
 
-async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
+interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where `tmem serve` listens when it is not told otherwise; undefined in a program without that command. */
+const serveAddress = (program: Command): Address | undefined =>
+  program.commands.find((command) => command.name() === 'serve')?.opts<Address>();
+
+async function doctor(io: CliIo, { model }: DoctorOptions, address: Address | undefined): Promise<void> {
   const os = await import('node:os');
   const { tmemHome } = await import('../../engine/home.ts');
   const { nativeLibraries } = await import('../../engine/libraries.ts');
@@ -41,6 +53,7 @@ async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
     threads: os.availableParallelism(),
     features: await cpuFeatures(),
   };
+  const server = address && (await serverAt(address));
   const report = {
     ok: problems.length === 0,
     platform: `${os.platform()} ${os.arch()}`,
@@ -51,9 +64,34 @@ async function doctor(io: CliIo, { model }: DoctorOptions): Promise<void> {
     home: tmemHome(),
     models: present,
     ...(fit ? { fit } : {}),
+    ...(server ? { server } : {}),
     problems,
   };
   io.result(report, () => describe(report));
+}
+
+/** Milliseconds that a server has to answer. */
+const SERVER_MS = 1500;
+const healthSchema = z.object({ status: z.literal('ok'), model: z.string() });
+const documentSchema = z.object({ info: z.object({ title: z.literal('tmem'), version: z.string() }) });
+
+/** Whether a server of tmem answers there, or something else does. */
+async function serverAt({ host, port }: Address) {
+  // What listens everywhere is reached here.
+  const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  const url = `http://${isIPv6(name) ? `[${name}]` : name}:${port}`;
+  const get = async (path: string): Promise<unknown> => {
+    const response = await fetch(url + path, { signal: AbortSignal.timeout(SERVER_MS) });
+    return response.json().catch(() => null);
+  };
+  try {
+    const [health, document] = await Promise.all([get('/health'), get('/openapi.json')]);
+    const [said, described] = [healthSchema.safeParse(health), documentSchema.safeParse(document)];
+    if (!said.success || !described.success) return { url, answers: 'other' as const };
+    return { url, answers: 'tmem' as const, version: described.data.info.version, model: said.data.model };
+  } catch {
+    return { url, answers: null };
+  }
 }
 
 async function cpuFeatures(): Promise<string[]> {
@@ -101,10 +139,11 @@ interface Report {
   readonly home: string;
   readonly models: readonly { readonly name: string; readonly bytes: number }[];
   readonly fit?: Awaited<ReturnType<typeof memoryFit>>;
+  readonly server?: Awaited<ReturnType<typeof serverAt>> | undefined;
   readonly problems: readonly string[];
 }
 
-function describe({ platform, node, cpu, memory, libraries, home, models, fit, problems }: Report): string {
+function describe({ platform, node, cpu, memory, libraries, home, models, fit, server, problems }: Report): string {
   const installed = libraries.installed.map((lib) => `${lib.package} (${lib.backend})`).join(', ');
   const lines: [string, string][] = [
     ['platform', `${platform}, Node ${node}`],
@@ -133,6 +172,7 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
     ['store', home],
     ['models', models.map(({ name, bytes }) => `${name} (${gigabytes(bytes)})`).join(', ') || 'none'],
     ...(fit ? [['fit', describeFit(fit)] as [string, string]] : []),
+    ...(server ? [['server', describeServer(server)] as [string, string]] : []),
   ];
   const table = lines.map(([name, text]) => `${name.padEnd(10)} ${text}`);
   return [
@@ -144,6 +184,11 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, p
 function describeBlas({ name, library, gain, used }: NonNullable<Report['libraries']['blas']>): string {
   const verdict = used ? 'training uses it (TMEM_BLAS=off: not)' : 'not worth its memory, so not used';
   return `${name} (${library}), ${gain.toFixed(1)} times as fast as ggml; ${verdict}`;
+}
+
+function describeServer({ url, answers, version, model }: NonNullable<Report['server']>): string {
+  if (answers === null) return `none at ${url}; \`tmem serve\` starts one`;
+  return answers === 'tmem' ? `tmem ${version} with ${model} at ${url}` : `something else answers at ${url}`;
 }
 
 function describeFit({ model, context, run, training }: NonNullable<Report['fit']>): string {

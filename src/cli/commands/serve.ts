@@ -5,6 +5,7 @@ import { contextFor } from '../../agent/context-size.ts';
 import { TmemError } from '../../engine/errors.ts';
 import type { Embedder } from '../../engine/types.ts';
 import { trainingOf } from '../../memory/recipe.ts';
+import type { Origin } from '../../memory/types.ts';
 import type { Runtime } from '../../serve/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
 
@@ -17,6 +18,7 @@ export interface ServeCommandOptions {
   readonly context?: number;
   readonly recipe: string;
   readonly layers?: number;
+  readonly trust: readonly Origin[];
   readonly keys?: string;
   readonly cors: readonly string[];
   readonly insecure: boolean;
@@ -26,6 +28,8 @@ export interface ServeCommandOptions {
   readonly timeout: number;
 }
 
+/** Whose words are trained on without being asked. */
+const TRUSTED: readonly Origin[] = ['user', 'assistant'];
 const PORTS = 65_536;
 const whole = (name: string, min = 1) => numberOption(name, { integer: true, min });
 
@@ -45,6 +49,7 @@ export function register(
     .option('--context <tokens>', 'room of the model for all that it answers at once', whole('--context'))
     .option('--recipe <recipe>', 'default or paper', 'default')
     .option('--layers <n>', 'number of last layers to train', whole('--layers'))
+    .option('--trust <origins>', 'also train on what a tool or a document says: tool, document', parseTrust, [])
     .option('--keys <file>', 'API keys, made with `tmem keys` (default: keys.json in TMEM_HOME if there are any)')
     .option(
       '--cors <origin>',
@@ -58,6 +63,13 @@ export function register(
     .option('--max-requests <n>', 'requests that one key may have running at once', whole('--max-requests'), 32)
     .option('--timeout <seconds>', 'most that a request may take', numberOption('--timeout', { above: true }), 600)
     .action((options: ServeCommandOptions) => run(io, options, deps.open));
+}
+
+/** @throws TmemError `usage` for anything but origins that are not trusted anyway. */
+function parseTrust(text: string): Origin[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.every((name) => name === 'tool' || name === 'document')) return names as Origin[];
+  throw new TmemError('usage', `--trust takes tool, document, or both with a comma between, but it is '${text}'.`);
 }
 
 async function run(
@@ -102,14 +114,14 @@ async function keysFor({ keys: path }: ServeCommandOptions) {
 async function openRuntimeFor(io: CliIo, options: ServeCommandOptions): Promise<Runtime> {
   const { openRuntime } = await import('../../serve/runtime/runtime.ts');
   const { openEngine } = await import('../../engine/process/client.ts');
-  const { model, budget, context, recipe, layers, embedder } = options;
+  const { model, budget, context, recipe, layers, trust, embedder } = options;
   const contextSize = context ?? contextFor(budget);
   const training = trainingOf(recipe, { layers });
   const engine = await io.openEngine({ model, contextSize, training });
   const { path: modelPath } = engine.model;
   const { signal, verbose } = io;
   return openRuntime({
-    ...{ budget, recipe, layers },
+    ...{ budget, recipe, layers, trusted: [...TRUSTED, ...trust] },
     openEngine: async ({ background }) =>
       background ? openEngine({ modelPath, contextSize, background, verbose, signal }) : engine,
     openEmbedder: () => openEmbedder(io, embedder),
