@@ -26,6 +26,7 @@ import type {
 } from '../engine/types.ts';
 import { withMethods } from '../engine/with-methods.ts';
 import { hashOf } from './adapter.ts';
+import { asLines, linesToJson } from './lines.ts';
 import { seedOf } from './seeds.ts';
 
 export interface Action {
@@ -57,6 +58,8 @@ export interface RecorderSettings {
   readonly examples?: number | undefined;
   /** Writes end with a note by the policy; false: the pairs are all that is kept, which spares a small model an action. */
   readonly note: boolean;
+  /** What pairs are written as: see lines.ts. */
+  readonly format: 'json' | 'lines';
   /** Extractions are held to their JSON schema. Their log-probabilities are then those before it. */
   readonly grammar: boolean;
 }
@@ -116,7 +119,7 @@ export class Recorder {
   }
 
   async *#act(request: GenerateRequest): AsyncGenerator<GenerateEvent> {
-    const { temperature, maxCompletionLength, maxActions, grammar, note, ...settings } = this.#settings;
+    const { temperature, maxCompletionLength, maxActions, format, grammar, note, ...settings } = this.#settings;
     const kind = isExtraction(request) ? 'extraction' : 'ordinary';
     if (!note && request.schema === NOTE_SCHEMA) return yield* said(NOTHING, 'end');
     const room = maxCompletionLength - this.#tokens;
@@ -149,16 +152,17 @@ export class Recorder {
       const logProbs = Float64Array.from(chosen, ({ logProb }) => logProb);
       this.actions[index] = { kind, context, prompt, answer, logProbs, text, finish, delta };
       this.#tokens += answer.length;
-      const unreadable = schema !== undefined && parseExtraction(text) === null;
-      yield* said(unreadable ? NOTHING : text, finish, event);
+      if (schema === PAIRS_SCHEMA && format === 'lines') yield* said(linesToJson(text), finish, event);
+      else yield* said(schema !== undefined && parseExtraction(text) === null ? NOTHING : text, finish, event);
     }
   }
 
   #contextOf({ prompt, schema }: GenerateRequest): readonly ChatMessage[] {
     if (typeof prompt === 'string') throw new TmemError('usage', 'Only conversations can be recorded as actions.');
-    const { examples } = this.#settings;
-    if (schema !== PAIRS_SCHEMA || examples === undefined) return prompt;
-    return [prompt[0]!, ...prompt.slice(1, -1).slice(0, 2 * examples), prompt.at(-1)!];
+    if (schema !== PAIRS_SCHEMA) return prompt;
+    const { examples = prompt.length, format } = this.#settings;
+    const context = [prompt[0]!, ...prompt.slice(1, -1).slice(0, 2 * examples), prompt.at(-1)!];
+    return format === 'lines' ? asLines(context) : context;
   }
 
   /** The same context may be seen more than once in an episode. */

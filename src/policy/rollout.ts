@@ -27,8 +27,9 @@ export interface RolloutSettings extends RecorderSettings {
   readonly budget: number;
   /** Extractions are sampled under theta0 + Delta_t, as in the paper; false: under theta0 alone. */
   readonly extractUnderDelta: boolean;
-  /** Turns that one extraction is shown, and whether overlooked names are asked for again. */
+  /** Turns that one extraction is shown, those before it that it is shown too, and whether overlooked names are asked for again. */
   readonly chunkTurns: number;
+  readonly earlierTurns: number;
   readonly secondLook: boolean;
   /** Tokens of an answer when the question names none. */
   readonly answerTokens: number;
@@ -62,7 +63,7 @@ export async function rollOut(
   { name, seed, deltas, signal }: { name: string; seed: number; deltas: Deltas; signal?: AbortSignal | undefined },
 ): Promise<Rollout> {
   throwIfAborted(signal);
-  const { budget, chunkTurns, secondLook, extractUnderDelta, answerTokens } = settings;
+  const { budget, chunkTurns, earlierTurns, secondLook, extractUnderDelta, answerTokens } = settings;
   const recorder = new Recorder(engine, name, seed, deltas, settings);
   const recipe = rolloutRecipe(settings.recipe);
   const write: Writer = (state, pairs, step) => writePairs(recorder.writer, state, pairs, recipe, step);
@@ -70,7 +71,7 @@ export async function rollOut(
     const episode = await Episode.open({
       ...{ engine: recorder.engine, write, budget, method: settings.write === 'weights' ? 'tmem' : 'explicit' },
       ...(task.task !== undefined && { task: task.task, questionAware: true }),
-      extract: { chunkTurns, secondLook, fastWeights: extractUnderDelta },
+      extract: { chunkTurns, earlierTurns, secondLook, fastWeights: extractUnderDelta },
     });
     const agent = {
       observe: (turn: Parameters<Episode['observe']>[0]) => episode.observe(turn, { signal }),

@@ -8,7 +8,7 @@
  */
 import { TmemError, throwIfAborted } from '../errors.ts';
 import { type GgmlContext, type Native, type Buffer as NativeBuffer, type Tensor, TYPE } from '../native/library.ts';
-import type { PolicyGradient, PolicyGradientRequest } from '../types.ts';
+import type { PolicyGradient, PolicyGradientRequest, PolicySample } from '../types.ts';
 import type { GraphRunner } from './backends.ts';
 import { type Deltas, headRows, type LayerRange, throughLayers } from './forward.ts';
 import { LoraState } from './lora-state.ts';
@@ -50,11 +50,7 @@ export async function policyGradient(
   const { samples, gradient = true, signal } = request;
   const logProbs = samples.map(({ answer }) => new Float64Array(answer.length));
   const entropies = samples.map(({ answer }) => new Float64Array(answer.length));
-  const spoken = samples.flatMap(({ prompt, answer, weights }, index) =>
-    answer.length === 0
-      ? []
-      : [{ index, tokens: Int32Array.from([...prompt, ...answer]), promptLength: prompt.length, weights }],
-  );
+  const spoken = distinct(samples);
   const pass = new PolicyPass(top, request, activationBytes);
   try {
     for (const piece of groupSamples(spoken, { tokens: pieceTokens(top, spoken, activationBytes) })) {
@@ -65,9 +61,11 @@ export async function policyGradient(
       try {
         const found = await pass.run(batch, signal);
         const [ofLogProbs, ofEntropies] = [bySample(batch, found.logProbs), bySample(batch, found.entropies)];
-        for (const [i, { index }] of piece.entries()) {
-          logProbs[index]!.set(ofLogProbs[i]!);
-          entropies[index]!.set(ofEntropies[i]!);
+        for (const [i, { indices }] of piece.entries()) {
+          for (const index of indices) {
+            logProbs[index]!.set(ofLogProbs[i]!);
+            entropies[index]!.set(ofEntropies[i]!);
+          }
         }
       } finally {
         batch.free();
@@ -77,6 +75,30 @@ export async function policyGradient(
   } finally {
     pass.free();
   }
+}
+
+/** Samples that are the same, as one: what is minimised is linear in the weights. */
+interface Spoken extends TokenisedSample {
+  readonly indices: number[];
+  readonly weights: Float64Array;
+}
+
+/** Those that say something, in an order in which those with the same prompt are neighbours, so that it is computed once. */
+function distinct(samples: readonly PolicySample[]): Spoken[] {
+  const found = new Map<string, Spoken>();
+  for (const [index, { prompt, answer, weights }] of samples.entries()) {
+    if (answer.length === 0) continue;
+    const key = `${prompt.join()}:${answer.join()}`;
+    const same = found.get(key);
+    if (same) {
+      same.indices.push(index);
+      for (const [t, weight] of weights.entries()) same.weights[t]! += weight;
+    } else {
+      const tokens = Int32Array.from([...prompt, ...answer]);
+      found.set(key, { indices: [index], tokens, promptLength: prompt.length, weights: Float64Array.from(weights) });
+    }
+  }
+  return [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, spoken]) => spoken);
 }
 
 function check({ samples, temperature = 1 }: PolicyGradientRequest, V: number, contextSize: number): void {
