@@ -3,12 +3,15 @@ import { addedWords, contentWords, normalise } from './recall.ts';
 import type { Pair, WriteRecord } from './types.ts';
 
 /**
- * One key for the ways to put a question: "the job of Ann" is "Ann's job", and words that say little do not count. The order of the
- * others does: who gives is not who is given.
+ * One key for the ways to put a question: "the job of Ann" is "Ann's job", what Ann's dog is called is its name, and words that say little do
+ * not count. The order of the others does: who gives is not who is given. Who does something is not who does nothing.
  */
 export function questionKey(instruction: string): string {
   const possessive = instruction.replace(/\b(?:the|a|an) ([^?]+?) of ([^?]+)/i, "$2's $1").replace(/['’]s\b/g, '');
-  return contentWords(possessive).join(' ');
+  const words = contentWords(possessive);
+  const plain = normalise(possessive);
+  const wanted = [/\b(?:name|named|called)\b/.test(plain) && 'name', /\b(?:do|done)$/.test(plain) && 'do'];
+  return [...words, ...wanted.filter((word) => word && !words.includes(word))].join(' ');
 }
 
 /** Whether two answers to one question say the same. */

@@ -43,7 +43,7 @@ export async function paraphrase(
   return strings(text).filter((other) => {
     const isNew = !known.has(normalise(other));
     known.add(normalise(other));
-    return isNew && keepsNames(question, other);
+    return isNew && keepsNames(question, other) && (!isOwn(question) || isOwn(other));
   });
 }
 
@@ -54,6 +54,10 @@ function strings(text: string): string[] {
     return [];
   }
 }
+
+/** Who asks of himself must do so in other words, too. */
+const isOwn = (question: string) =>
+  /\b(?:I|me|my|mine|myself)\b/.test(question.replace(/\b(?:tell|remind) me\b/gi, ''));
 
 /** Whether every word with a capital letter behind the first word, and every number, is in the other question. */
 function keepsNames(question: string, other: string): boolean {
