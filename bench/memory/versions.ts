@@ -3,7 +3,7 @@
  * contradicting facts do not hear of each other.
  *   node bench/memory/versions.ts [--model qwen2.5-coder-1.5b] [--writes 3] [--facts 8] [--seed 1]
  */
-import { compareWeights } from '../../src/memory/fast-weights.ts';
+import { compareWeights } from '../../src/engine/adapter/fast-weights.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, changed, makeFacts } from '../facts.ts';

@@ -35,6 +35,8 @@ export interface ModelInfo {
   readonly bytes: number;
   /** Computing device in words. */
   readonly device: string;
+  /** Names the policy in force: what the model itself says depends on it. undefined: none. */
+  readonly policy?: string | undefined;
 }
 
 export interface SamplingOptions {

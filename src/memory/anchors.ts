@@ -38,7 +38,7 @@ export interface OwnAnswer {
 }
 
 /**
- * The base model's own greedy answers to prompts, without fast weights. They never change, so they are kept on disk per model.
+ * The model's own greedy answers to prompts, without fast weights. They never change, so they are kept on disk per model and policy.
  * @returns in the order of the prompts.
  */
 export async function ownAnswers(
@@ -48,7 +48,8 @@ export async function ownAnswers(
 ): Promise<OwnAnswer[]> {
   const hash = createHash('sha256').update(JSON.stringify(prompts)).digest('hex').slice(0, 12);
   const folder = path.join(tmemHome(), 'anchors');
-  const file = path.join(folder, `${engine.model.fingerprint.slice(0, 16)}-${hash}.json`);
+  const { fingerprint, policy = '' } = engine.model;
+  const file = path.join(folder, `${fingerprint.slice(0, 16)}${policy}-${hash}.json`);
   const kept = readKept(file);
   if (kept?.length === prompts.length) return kept;
   const answers = await Promise.all(

@@ -1,9 +1,10 @@
 /** What is done to the memory of an open session besides writing what is said: for the command line and the server alike. */
+
+import { compareWeights } from '../engine/adapter/fast-weights.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { Engine } from '../engine/types.ts';
 import { FileCheckpoints } from './checkpoints.ts';
 import { consolidate } from './consolidate.ts';
-import { compareWeights } from './fast-weights.ts';
 import { type FoundPair, withoutPairs } from './forget.ts';
 import { type Proof, prove } from './prove.ts';
 import { type RebuildOptions, rebuild } from './rebuild.ts';

@@ -1,6 +1,7 @@
 /** Evidence that a pair is forgotten: what the model thinks of its answer, against a model that never saw it. */
+
+import { compareWeights } from '../engine/adapter/fast-weights.ts';
 import type { Engine, FastWeights } from '../engine/types.ts';
-import { compareWeights } from './fast-weights.ts';
 import { meanLogProb } from './gate.ts';
 import type { Pair } from './types.ts';
 

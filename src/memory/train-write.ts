@@ -1,9 +1,10 @@
 /** The training of one write: what is trained beside its pairs, from which weights, and when it goes on. */
+
+import { stack } from '../engine/adapter/fast-weights.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { Engine, FastWeights, Sample, TrainEvent, TrainRequest } from '../engine/types.ts';
 import type { OwnAnswer } from './anchors.ts';
 import { keyOfTraining } from './checkpoints.ts';
-import { stack } from './fast-weights.ts';
 import { ordinarySamples } from './ordinary.ts';
 import type { Recipe } from './recipe.ts';
 import { forgottenPairs, replayedPairs } from './replay.ts';

@@ -4,12 +4,12 @@
  * whitened keys against spill, a gate against everything else).
  */
 import { randomUUID } from 'node:crypto';
+import { scaleB, stack } from '../engine/adapter/fast-weights.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import type { Engine, FastWeights } from '../engine/types.ts';
 import { ownAnswers } from './anchors.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { withWordings } from './expand.ts';
-import { scaleB, stack } from './fast-weights.ts';
 import { ordinaryAnswersChanged } from './gate.ts';
 import { contradictions, standingPairs, supersededBy, unsupported } from './ledger.ts';
 import { ORDINARY } from './ordinary.ts';

@@ -1,7 +1,7 @@
 /** Several fast weights at once, a policy under them, and log-probabilities of what is said, on tiny random models. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import { stack } from '../../src/engine/adapter/stack.ts';
+import { stack } from '../../src/engine/adapter/fast-weights.ts';
 import type { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import type { ChosenToken, Engine, FastWeights, GenerateRequest } from '../../src/engine/types.ts';
 import { complete } from '../../src/engine/types.ts';
@@ -94,7 +94,9 @@ describe('a policy', () => {
     const both = await scores(engine);
     await engine.setFastWeights(policy);
     const one = await scores(engine);
+    assert.equal(engine.model.policy, undefined);
     await engine.setPolicy(policy);
+    assert.match(engine.model.policy!, /^[0-9a-f]{12}$/);
     await engine.setFastWeights(delta);
     near(await scores(engine), both);
     near(await scores(engine, { fastWeights: false }), one);
@@ -129,6 +131,7 @@ describe('a policy', () => {
     const plain = await openTiny(MODEL);
     await engine.setFastWeights(null);
     await engine.setPolicy(null);
+    assert.equal(engine.model.policy, undefined);
     near(await scores(engine), await scores(plain));
   });
 });

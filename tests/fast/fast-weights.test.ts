@@ -1,11 +1,11 @@
 /** What a LoRA must be on a running model: nothing at B = 0, the same applied, reloaded, merged and stacked, and gone when taken off. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { scaleB, stack } from '../../src/engine/adapter/fast-weights.ts';
 import { readAdapterGguf, writeAdapterGguf } from '../../src/engine/adapter/gguf.ts';
 import { readGguf } from '../../src/engine/gguf/reader.ts';
 import type { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import { complete, type Engine, type FastWeights } from '../../src/engine/types.ts';
-import { scaleB, stack } from '../../src/memory/fast-weights.ts';
 import {
   openFile,
   openTiny,

@@ -1,9 +1,9 @@
 /** The engine's policy gradient is of the distribution that llama.cpp samples from, whatever is in force. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { stack } from '../../src/engine/adapter/fast-weights.ts';
 import type { LlamaEngine } from '../../src/engine/llama/engine.ts';
 import type { FastWeights, PolicySample } from '../../src/engine/types.ts';
-import { stack } from '../../src/memory/fast-weights.ts';
 import { openTiny, weightsFor } from '../support/engine-fixture.ts';
 import { relativeDeviation } from '../support/finite-differences.ts';
 import { gaussian, type TinyModelOptions } from '../support/tiny-model.ts';

@@ -1,10 +1,10 @@
 /** The weights are a view of the ledger, on a real model: made again they are the same, and without a pair they do not know it. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { compareWeights } from '../../src/engine/adapter/fast-weights.ts';
 import type { Engine, TrainCheckpoint } from '../../src/engine/types.ts';
 import type { Checkpoints } from '../../src/memory/checkpoints.ts';
 import { consolidate } from '../../src/memory/consolidate.ts';
-import { compareWeights } from '../../src/memory/fast-weights.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
 import { getRecipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent } from '../../src/memory/types.ts';

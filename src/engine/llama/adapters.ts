@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -36,14 +35,6 @@ export class Adapters {
 
   get policy(): FastWeights | undefined {
     return this.#policy?.weights;
-  }
-
-  /** Distinguishes what the policy has gone into from what it has not. */
-  get policyHash(): string {
-    if (!this.#policy) return '';
-    const hash = createHash('sha256');
-    for (const { name, a, b } of this.#policy.weights.tensors) hash.update(name).update(a).update(b);
-    return hash.digest('hex').slice(0, 12);
   }
 
   /** @param memory a name; undefined: without fast weights */

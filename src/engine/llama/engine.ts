@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { fromLayer, shortHash, stack, withoutAttention } from '../adapter/fast-weights.ts';
 import { readAdapterGguf, writeAdapterGguf } from '../adapter/gguf.ts';
-import { stack } from '../adapter/stack.ts';
 import { checkFastWeights } from '../adapter/weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
 import { DEFAULT_CONTEXT } from '../footprint.ts';
@@ -72,7 +72,7 @@ interface TrainingState {
 
 /** The llama.cpp engine in this process. */
 export class LlamaEngine implements Engine {
-  readonly model: ModelInfo;
+  #model: ModelInfo;
   #llama: LlamaModel;
   #decoder: Decoder;
   #candidates: Candidates;
@@ -113,7 +113,11 @@ export class LlamaEngine implements Engine {
       applyVersion: (context, version) => this.#adapters.apply(context, version),
     });
     this.#candidates = new Candidates(this.#llama.vocabularySize);
-    this.model = { ...this.#llama.info, contextSize };
+    this.#model = { ...this.#llama.info, contextSize };
+  }
+
+  get model(): ModelInfo {
+    return this.#model;
   }
 
   async tokenize(text: string, options: { readonly plain?: boolean } = {}): Promise<Token[]> {
@@ -357,6 +361,7 @@ export class LlamaEngine implements Engine {
       // What lies below the trained layers depends on it.
       this.#dropTraining();
       await this.#adapters.putPolicy(policy, (change) => this.#swap(change));
+      this.#model = { ...this.#model, policy: policy ? shortHash(policy) : undefined };
     });
   }
 
@@ -427,10 +432,9 @@ export class LlamaEngine implements Engine {
   /** What of the policy lies in the last layers, and Delta, which are constant there, as one. */
   #withPolicy(delta: FastWeights | undefined, layers: number): FastWeights | undefined {
     const { policy } = this.#adapters;
-    const first = this.model.layers - layers;
-    const tensors = policy?.tensors.filter(({ name }) => Number(name.split('.')[1]) >= first) ?? [];
-    if (!policy || tensors.length === 0) return delta;
-    return delta ? stack({ ...policy, tensors }, delta) : { ...policy, tensors };
+    const constant = policy && fromLayer(policy, this.model.layers - layers);
+    if (!constant || constant.tensors.length === 0) return delta;
+    return delta ? stack(constant, delta) : constant;
   }
 
   /** What of the model the given fast weights adapt. */
@@ -470,7 +474,7 @@ export class LlamaEngine implements Engine {
   /** Where the hidden states of ordinary text are kept: they depend on the model, the cut and the text. */
   #statesFile(samples: readonly Sample[], { cut }: TopLayers): string {
     const text = createHash('sha256').update(JSON.stringify(samples)).digest('hex').slice(0, 12);
-    const model = `${this.model.fingerprint.slice(0, 16)}${this.#adapters.policyHash}`;
+    const model = `${this.model.fingerprint.slice(0, 16)}${this.model.policy ?? ''}`;
     const name = `states-${model}-${cut.tensor}-${text}.f32`;
     return path.join(tmemHome(), 'initialisation', name);
   }
@@ -493,8 +497,3 @@ export class LlamaEngine implements Engine {
     }
   }
 }
-
-const withoutAttention = (weights: FastWeights): FastWeights => ({
-  ...weights,
-  tensors: weights.tensors.filter(({ name }) => !name.split('.')[2]!.startsWith('attn_')),
-});

@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { shortHash } from '../adapter/fast-weights.ts';
 import { TmemError, throwIfAborted } from '../errors.ts';
 import type { LlamaEmbedderOptions } from '../llama/embedder.ts';
 import type {
@@ -367,6 +368,7 @@ class EngineClient implements Engine, Embedder {
   async setPolicy(policy: FastWeights | null): Promise<void> {
     await this.#call('setPolicy', [policy]);
     this.#policy = policy;
+    this.#model = { ...this.model, policy: policy ? shortHash(policy) : undefined };
   }
 
   embed(

@@ -350,7 +350,8 @@ class Sessions implements Runtime {
   async #closeSome(): Promise<void> {
     const most = this.#options.openSessions ?? 32;
     while (this.#sessions.size > most) {
-      const all = await Promise.all([...this.#sessions.values()]);
+      const opened = await Promise.allSettled([...this.#sessions.values()]);
+      const all = opened.flatMap((found) => (found.status === 'fulfilled' ? [found.value] : []));
       const idle = all.filter((open) => open.users === 0 && !open.busy).sort((a, b) => a.lastUse - b.lastUse);
       const [oldest] = idle;
       if (!oldest) return;
