@@ -133,6 +133,20 @@ describe('the gradient that the engine gives', () => {
     assert.deepEqual(await engine.score(SAID), before);
   });
 
+  it('is the sum over samples, whatever their order and however often one comes', async () => {
+    const { engine, policy, delta } = await open({ architecture: 'llama' });
+    const [one, other] = [await sampleOf(engine, SAID), await sampleOf(engine, { ...SAID, answer: 'that train' })];
+    const half = { ...one, weights: Array.from(one.weights, (w) => w / 2) };
+    const expected = await engine.policyGradient({ policy, delta, samples: [one, other] });
+    const found = await engine.policyGradient({ policy, delta, samples: [half, other, half] });
+    for (const [i, { name, a, b }] of found.tensors.entries()) {
+      assert.ok(relativeDeviation(a, expected.tensors[i]!.a) < 1e-3, `A of ${name}`);
+      assert.ok(relativeDeviation(b, expected.tensors[i]!.b) < 1e-3, `B of ${name}`);
+    }
+    const [first, second] = expected.logProbs;
+    assert.deepEqual(found.logProbs, [first, second, first]);
+  });
+
   it('is one to go down along', async () => {
     const { engine, policy, delta } = await open({ architecture: 'qwen2' });
     const samples = [await sampleOf(engine, SAID)];

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { extractionContext } from '../../src/agent/context.ts';
 import { NOTE_SCHEMA, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
 import { CONDENSE, EXTRACTION } from '../../src/agent/prompts.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
@@ -115,6 +116,36 @@ test('of the examples of an extraction only the first ones are kept if so many a
   assert.equal(messages[0]!.content, EXTRACTION.system);
   assert.ok(messages[1]!.content.includes(EXTRACTION.examples[0]!.part));
   assert.match(lastMessage(part!), /The sky is blue/);
+});
+
+test('an extraction in lines is asked for with examples in lines, and the agent is given its pairs', async () => {
+  const line = 'The sky is blue. | What colour is the sky?';
+  const engine = new ScriptedEngine({ reply: () => `${line}\nHello!\n-` });
+  const one = recorder(engine, { format: 'lines', grammar: false });
+  const context = extractionContext({ earlier: [], part: [said('The sky is blue.')] });
+  const { text } = await complete(one.engine, { prompt: context, schema: PAIRS_SCHEMA });
+  assert.deepEqual(JSON.parse(text), {
+    pairs: [{ output: 'The sky is blue.', instruction: 'What colour is the sky?' }],
+  });
+  assert.equal(one.actions[0]!.text, `${line}\nHello!\n-`);
+  const [system, , example, , nothing] = one.actions[0]!.context;
+  assert.doesNotMatch(system!.content, /JSON/);
+  assert.match(example!.content, /^Ingrid adopted a parrot on 3 June 2019\. \| When did Ingrid adopt a parrot\?$/m);
+  assert.equal(nothing!.content, '-');
+  assert.deepEqual(one.actions[0]!.context.at(-1), context.at(-1));
+});
+
+test('the turns before a part are shown with it as many as wanted', async () => {
+  const shown = async (earlierTurns: number) => {
+    const engine = scriptedPolicy();
+    const turns = [said('The sky is blue.'), said('The sea is green.')];
+    await rollOut(engine, await task({ turns }), settings({ earlierTurns }), where());
+    return generated(engine).filter(
+      (of) => of.schema === PAIRS_SCHEMA && lastMessage(of).startsWith(EXTRACTION.earlier),
+    );
+  };
+  assert.equal((await shown(0)).length, 0);
+  assert.equal((await shown(1)).length, 1);
 });
 
 test('without a note the pairs are all that is kept, and no action is spent on one', async () => {
