@@ -1,6 +1,7 @@
 /** `tmem serve`: the OpenAI-compatible server, with sessions that remember. */
 import { once } from 'node:events';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { contextFor } from '../../agent/context-size.ts';
 import { TmemError } from '../../engine/errors.ts';
 import type { Embedder } from '../../engine/types.ts';
@@ -28,8 +29,6 @@ export interface ServeCommandOptions {
   readonly timeout: number;
 }
 
-/** Whose words are trained on without being asked. */
-const TRUSTED: readonly Origin[] = ['user', 'assistant'];
 const PORTS = 65_536;
 const whole = (name: string, min = 1) => numberOption(name, { integer: true, min });
 
@@ -49,7 +48,12 @@ export function register(
     .option('--context <tokens>', 'room of the model for all that it answers at once', whole('--context'))
     .option('--recipe <recipe>', 'default or paper', 'default')
     .option('--layers <n>', 'number of last layers to train', whole('--layers'))
-    .option('--trust <origins>', 'also train on what a tool or a document says: tool, document', parseTrust, [])
+    .option(
+      '--trust <origins>',
+      'also train on what others than the user say: assistant, tool, document',
+      parseTrust,
+      [],
+    )
     .option('--keys <file>', 'API keys, made with `tmem keys` (default: keys.json in TMEM_HOME if there are any)')
     .option(
       '--cors <origin>',
@@ -67,9 +71,11 @@ export function register(
 
 /** @throws TmemError `usage` for anything but origins that are not trusted anyway. */
 function parseTrust(text: string): Origin[] {
-  const names = text.split(',').map((name) => name.trim());
-  if (names.every((name) => name === 'tool' || name === 'document')) return names as Origin[];
-  throw new TmemError('usage', `--trust takes tool, document, or both with a comma between, but it is '${text}'.`);
+  const parsed = z
+    .array(z.enum(['assistant', 'tool', 'document']))
+    .safeParse(text.split(',').map((name) => name.trim()));
+  if (parsed.success) return parsed.data;
+  throw new TmemError('usage', `--trust takes assistant, tool and document, with commas between, but it is '${text}'.`);
 }
 
 async function run(
@@ -121,7 +127,7 @@ async function openRuntimeFor(io: CliIo, options: ServeCommandOptions): Promise<
   const { path: modelPath } = engine.model;
   const { signal, verbose } = io;
   return openRuntime({
-    ...{ budget, recipe, layers, trusted: [...TRUSTED, ...trust] },
+    ...{ budget, recipe, layers, trusted: ['user', ...trust] },
     openEngine: async ({ background }) =>
       background ? openEngine({ modelPath, contextSize, background, verbose, signal }) : engine,
     openEmbedder: () => openEmbedder(io, embedder),

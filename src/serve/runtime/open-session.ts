@@ -22,7 +22,7 @@ import type { Trainer } from './trainer.ts';
 export interface SessionSettings {
   readonly budget: number;
   /** Whose words are trained on. */
-  readonly trusted: readonly Origin[] | undefined;
+  readonly trusted: readonly Origin[];
 }
 
 export interface OpenSessionParts {
@@ -75,7 +75,7 @@ export class OpenSession {
       engine: withMethods(own, { generate: (request) => trainer.generate(request) }),
       write: trainer.write,
       budget: settings.budget,
-      ...(settings.trusted && { extract: { rules: { trusted: settings.trusted } } }),
+      extract: { rules: { trusted: settings.trusted } },
       from: keeper.snapshot,
       trace: (event) => session?.tell(event),
       onChange: async (next) => session!.commit(next),

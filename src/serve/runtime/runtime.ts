@@ -35,7 +35,7 @@ export interface RuntimeOptions {
   /** Default `default`. */
   readonly recipe?: string;
   readonly layers?: number | undefined;
-  /** Whose words are trained on. Default as the extraction has it: what tools and documents say is not. */
+  /** Whose words are trained on. Default the user's: what the model says may repeat what a tool or a document has told it. */
   readonly trusted?: readonly Origin[] | undefined;
   /** Of the store. Default as `TMEM_STORE` says. */
   readonly store?: string;
@@ -331,7 +331,7 @@ class Sessions implements Runtime {
 
   async #openSession(name: string, begins: boolean): Promise<OpenSession> {
     const { engine, store } = this.#parts;
-    const { budget, trusted } = this.#options;
+    const { budget, trusted = ['user'] } = this.#options;
     await this.#closing.get(name);
     if (!begins) await peekSession(name, store);
     const keeper = await Session.open(name, engine.model, store);
