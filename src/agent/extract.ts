@@ -14,6 +14,7 @@ import {
   type PairRules,
 } from './pairs.ts';
 import { parseExtraction, type RawExtraction, type RawPair } from './parse.ts';
+import { asTheUserAsks } from './person.ts';
 import { CONDENSE } from './prompts.ts';
 import { cut, SENTENCE_END } from './split.ts';
 
@@ -107,7 +108,9 @@ export async function extract(
     writeNote(engine, session, first, options),
   ]);
   candidates.push(...more);
-  const { pairs, dropped } = ground();
+  const { pairs: grounded, dropped } = ground();
+  const named = new Set(session.filter(({ turn }) => turn.speaker ?? turn.origin === 'document').map((t) => t.index));
+  const pairs = grounded.map((pair) => (named.has(pair.turn) ? pair : asTheUserAsks(pair)));
   const text = parts.filter((_, i) => note === null || !answers[i]).map((part) => transcript(part.map((p) => p.turn)));
   const unreadable = answers.filter((read) => !read).length;
   return { pairs, dropped, notes: [note ?? '', ...text].filter(Boolean), parts, unreadable };

@@ -2,10 +2,9 @@
 import { createHash } from 'node:crypto';
 import { questionKey } from '../memory/ledger.ts';
 import type { WorkingTurn } from '../memory/session.ts';
-import { type Origin, originOf, type Pair, type Turn } from '../memory/types.ts';
+import { type Origin, originOf, type Pair } from '../memory/types.ts';
 import { transcriptLine } from './context.ts';
 import type { RawPair } from './parse.ts';
-import { asTheUserAsks } from './person.ts';
 
 /** A pair to be checked, and what its quote must be in: default the whole session. */
 export interface Candidate extends RawPair {
@@ -76,7 +75,7 @@ export function groundPairs(
       const heard = said.map((text, at) => (candidate.within?.includes(session[at]!) === false ? '' : text));
       const at = findQuote(quote, candidate.output, heard);
       const spoken = session[at];
-      const raw = spoken ? told(candidate, spoken.turn, names) : candidate;
+      const raw = spoken ? withOwner(candidate, spoken.turn.speaker, names) : candidate;
       const question = questionKey(raw.instruction);
       const before = kept.get(question);
       if (!spoken) drop('not-quoted');
@@ -137,14 +136,9 @@ const STOP_WORDS = new Set(
   ),
 );
 
-/** In the words in which it will be asked: with the name of who speaks, or as a user speaks of himself. */
-function told(candidate: Candidate, { speaker, origin }: Turn, names: ReadonlySet<string>): Candidate {
-  if (speaker !== undefined) return withOwner(candidate, speaker, names);
-  return origin === 'document' ? candidate : asTheUserAsks(candidate);
-}
-
 /** The pair with what its quote calls "my" given to who speaks: models like to give it to whom is spoken to. */
-function withOwner(pair: Candidate, speaker: string, names: ReadonlySet<string>): Candidate {
+function withOwner(pair: Candidate, speaker: string | undefined, names: ReadonlySet<string>): Candidate {
+  if (speaker === undefined) return pair;
   let { instruction, output } = pair;
   for (const [, owned] of pair.source.matchAll(/\bmy (\p{L}+)/giu)) {
     for (const name of names) {

@@ -265,3 +265,26 @@ test('the explicit memory grows by lines, is rewritten when it is too long, and 
   assert.equal(await remember(stubborn, 'one two three', ['four five', 'six'], 4), 'four five\nsix');
   assert.equal(await remember(stubborn, '', ['a single line that is long'], 4), 'a single line');
 });
+
+test('what a user without a name tells is asked as the user asks; the note, and the words of others, stay as they are', async () => {
+  const shown: string[] = [];
+  const engine = new ScriptedEngine({
+    reply: (request) => {
+      if (isNote(request)) {
+        shown.push(lastMessage(request));
+        return writeNote(request);
+      }
+      return JSON.stringify({
+        pairs: [{ output: "The user's kitten is called Marzipan.", instruction: "What is the user's kitten called?" }],
+      });
+    },
+  });
+  const told = async (speaker?: string) =>
+    (await extract(engine, [{ turn: said('My kitten is called Marzipan.', speaker ? { speaker } : {}), index: 0 }]))
+      .pairs;
+  const [own] = await told();
+  assert.deepEqual([own!.instruction, own!.output], ['What is my kitten called?', 'Your kitten is called Marzipan.']);
+  assert.match(shown[0]!, /The user's kitten is called Marzipan/);
+  const [other] = await told('Ann');
+  assert.match(other!.instruction, /user's/);
+});
