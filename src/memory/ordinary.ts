@@ -1,4 +1,4 @@
-import type { Engine, Sample } from '../engine/types.ts';
+import type { ChatMessage, Engine, Sample } from '../engine/types.ts';
 
 /**
  * Ordinary text: questions of everyday use with plain answers. The inputs of the adapted products on it are what A is whitened
@@ -150,7 +150,103 @@ export const ORDINARY = (
   ] as const
 ).map(([instruction, output]) => ({ instruction, output }));
 
+const MEMORY =
+  'You are a helpful assistant with a memory.\n\nTalk with the user, and remember what is said: questions about it will come later.';
+const NOTED = `${MEMORY}\n\nNotes from earlier conversations:`;
+const HELPFUL = 'You are a helpful assistant.';
+
+/**
+ * Conversations. Fast weights are in force while people talk, too, behind a system message, notes and earlier turns: inputs that questions
+ * alone do not have, so that A would not keep away from them (LOG.md). The system message, then user and assistant in turn.
+ */
+const TALK: readonly (readonly string[])[] = [
+  [MEMORY, 'Hello there!', 'Hello! How are you today?'],
+  [MEMORY, 'I went for a walk by the lake this afternoon.', 'That sounds lovely. I hope the weather was kind to you.'],
+  [
+    MEMORY,
+    'I am a bit tired.',
+    'I am sorry to hear that. A short rest may help.',
+    'Yes, I will go to bed early.',
+    'That is a good idea. Sleep well!',
+  ],
+  [
+    MEMORY,
+    'What shall I read on the train?',
+    'A short novel or a magazine would be a good choice for a train ride.',
+    'And something funny?',
+    'Then I would suggest a collection of comic short stories.',
+  ],
+  [
+    `${NOTED}\nThe user lives in a small flat and likes to cook.`,
+    'How long does rice take?',
+    'White rice takes about fifteen minutes on low heat.',
+  ],
+  [
+    `${NOTED}\nThe user has a garden and two sisters, and plays the piano.`,
+    'My shoes are wet again.',
+    'Oh dear! Put some newspaper into them, and they will be dry by the morning.',
+  ],
+  [
+    `${NOTED}\nThe user works as a nurse. The user wants to travel to Norway in spring.`,
+    'Good evening!',
+    'Good evening! How was your day?',
+    'Busy, but good. I bought a new lamp.',
+    'How nice! A good lamp makes a room much warmer.',
+  ],
+  [
+    `${NOTED}\nThe user's car is old, and the user is looking for a new one.`,
+    'Thank you for your help.',
+    'You are welcome! Let me know if there is anything else.',
+  ],
+  [
+    `${NOTED}\nThe user is learning Spanish and has an exam in June.`,
+    'Write a short message to my landlord about the broken heating.',
+    'Dear landlord, the heating in my flat is broken. Could you please send somebody to repair it? Kind regards.',
+  ],
+  [
+    `${NOTED}\nThe user's friend Clara is getting married in August.`,
+    'I do not know what to wear tomorrow.',
+    'Something comfortable that suits the weather is always a safe choice.',
+    'It will rain, I think.',
+    'Then take a coat and shoes that do not mind the water.',
+  ],
+  [
+    HELPFUL,
+    'Is it better to run in the morning or in the evening?',
+    'Both are fine: the best time is the one that you can keep up.',
+  ],
+  [
+    HELPFUL,
+    'I had pancakes for breakfast.',
+    'Pancakes are a great way to begin the day!',
+    'With maple syrup.',
+    'That sounds delicious.',
+  ],
+  [
+    HELPFUL,
+    'Give me three ideas for a rainy Sunday.',
+    '1. Bake a cake. 2. Watch an old film. 3. Sort your photographs.',
+  ],
+  [
+    HELPFUL,
+    'Please make this shorter: I am writing to you in order to ask for a meeting.',
+    'I would like to ask for a meeting.',
+  ],
+];
+
 /** The ordinary text as training samples of a model. */
 export function ordinarySamples(engine: Engine): Promise<Sample[]> {
-  return Promise.all(ORDINARY.map(({ instruction, output }) => engine.renderSample(instruction, output)));
+  return Promise.all([
+    ...ORDINARY.map(({ instruction, output }) => engine.renderSample(instruction, output)),
+    ...TALK.map((lines) => talkSample(engine, lines)),
+  ]);
+}
+
+async function talkSample(engine: Engine, [system = '', ...turns]: readonly string[]): Promise<Sample> {
+  const messages = turns
+    .slice(0, -1)
+    .map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }));
+  const prompt = await engine.renderChat([{ role: 'system', content: system }, ...messages]);
+  const { answer } = await engine.renderSample('', turns.at(-1)!);
+  return { prompt, answer };
 }

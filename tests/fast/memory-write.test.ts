@@ -8,7 +8,7 @@ import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
 import { GATE } from '../../src/memory/anchors.ts';
 import { divergence } from '../../src/memory/gate.ts';
-import { ORDINARY } from '../../src/memory/ordinary.ts';
+import { ORDINARY, ordinarySamples } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
 import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
 import { anchorSamples } from '../../src/memory/samples.ts';
@@ -215,7 +215,7 @@ test('beside the pairs are trained: earlier pairs, and ordinary prompts with the
   const { init } = initialisations(engine)[1]!;
   assert.ok(init.kind === 'keys');
   assert.deepEqual(init.samples, await render(engine, pairs));
-  assert.deepEqual(init.ordinary, await Promise.all(ORDINARY.map((o) => engine.renderSample(o.instruction, o.output))));
+  assert.deepEqual(init.ordinary, await ordinarySamples(engine));
   assert.deepEqual([init.scale, init.ridge], [RECIPE.scale, RECIPE.ridge]);
 });
 
