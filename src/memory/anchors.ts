@@ -8,7 +8,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../engine/files.ts';
 import { tmemHome } from '../engine/home.ts';
-import { complete, type Engine } from '../engine/types.ts';
+import { type ChatMessage, complete, type Engine } from '../engine/types.ts';
 
 /** Never trained on, and none of them ordinary text or a control question: a write that changes their answers is rolled back. */
 export const GATE = [
@@ -26,12 +26,46 @@ export const GATE = [
   'What is the name of the fairy tale girl with glass slippers?',
 ] as const;
 
+/** A question alone, or a conversation that ends with the user. */
+export type Prompt = string | readonly ChatMessage[];
+
+export const messagesOf = (prompt: Prompt): readonly ChatMessage[] =>
+  typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
+
+const talk = (system: string, ...turns: readonly string[]): readonly ChatMessage[] => [
+  { role: 'system', content: system },
+  ...turns.map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content })),
+];
+
+/** The gate's conversations, of which the same is true. */
+export const GATE_TALK: readonly (readonly ChatMessage[])[] = [
+  talk('You are a helpful assistant with a memory.', 'I slept badly last night.'),
+  talk(
+    'You are a helpful assistant with a memory.\n\nNotes from earlier conversations:\nThe user has a bicycle and likes the sea.',
+    'Hi!',
+    'Hello! What can I do for you?',
+    'Nothing much. I only wanted to say hello.',
+  ),
+  talk(
+    'You are a helpful assistant with a memory.\n\nNotes from earlier conversations:\nThe user plays the guitar.',
+    'How do I clean a window?',
+  ),
+  talk('You are a helpful assistant.', 'Write one sentence about the sea.'),
+];
+
 const ANSWER_TOKENS = 16;
-const storedSchema = z.array(z.strictObject({ instruction: z.string(), output: z.string(), whole: z.boolean() }));
+const messageSchema = z.strictObject({ role: z.enum(['system', 'user', 'assistant', 'tool']), content: z.string() });
+const storedSchema = z.array(
+  z.strictObject({
+    instruction: z.union([z.string(), z.array(messageSchema)]),
+    output: z.string(),
+    whole: z.boolean(),
+  }),
+);
 
 /** A prompt with the answer that the base model gives. */
 export interface OwnAnswer {
-  readonly instruction: string;
+  readonly instruction: Prompt;
   readonly output: string;
   /** false: cut off at its first tokens. */
   readonly whole: boolean;
@@ -43,7 +77,7 @@ export interface OwnAnswer {
  */
 export async function ownAnswers(
   engine: Engine,
-  prompts: readonly string[],
+  prompts: readonly Prompt[],
   signal?: AbortSignal,
 ): Promise<OwnAnswer[]> {
   const hash = createHash('sha256').update(JSON.stringify(prompts)).digest('hex').slice(0, 12);
@@ -55,7 +89,7 @@ export async function ownAnswers(
   const answers = await Promise.all(
     prompts.map(async (instruction) => {
       const { text, finish } = await complete(engine, {
-        prompt: [{ role: 'user', content: instruction }],
+        prompt: messagesOf(instruction),
         maxTokens: ANSWER_TOKENS,
         fastWeights: false,
         signal,

@@ -1,5 +1,5 @@
 import type { Engine, Likely, ModelInfo } from '../engine/types.ts';
-import { GATE, ownAnswers } from './anchors.ts';
+import { GATE, GATE_TALK, messagesOf, ownAnswers, type Prompt } from './anchors.ts';
 import type { WriteEvent } from './types.ts';
 
 /** Share of the gate's prompts that must keep their answers. */
@@ -10,7 +10,7 @@ const NATS = 0.5;
 const LIKELY = 64;
 
 interface GatePrompt {
-  readonly instruction: string;
+  readonly instruction: Prompt;
   /** The base model's own answer, and what it might have said at each of its tokens. */
   readonly output: string;
   readonly likely: readonly Likely[];
@@ -25,7 +25,7 @@ export interface GateOptions {
 const prompts = new WeakMap<ModelInfo, GatePrompt[]>();
 
 /**
- * Asks the gate's prompts (`GATE`), which are never trained on, with the weights in force: the KL divergence of the next-token
+ * Asks the gate's prompts (`GATE`, `GATE_TALK`), which are never trained on, with the weights in force: the KL divergence of the next-token
  * distributions along the base model's own answers from those at Delta = 0.
  * @returns what is wrong, or undefined.
  */
@@ -39,7 +39,8 @@ export async function ordinaryAnswersChanged(
     gate.map(async ({ instruction, output, likely }) => {
       const nats = await meanDivergence(engine, instruction, output, likely, signal);
       const ok = nats <= NATS;
-      onEvent({ type: 'quiz', kind: 'anchor', question: instruction, answer: `${nats.toFixed(2)} nats a token`, ok });
+      const question = messagesOf(instruction).at(-1)!.content;
+      onEvent({ type: 'quiz', kind: 'anchor', question, answer: `${nats.toFixed(2)} nats a token`, ok });
       return ok;
     }),
   );
@@ -50,24 +51,24 @@ export async function ordinaryAnswersChanged(
 /** The most probable next tokens of the base model along an answer. */
 export async function likelyAlong(
   engine: Engine,
-  instruction: string,
+  instruction: Prompt,
   answer: string,
   signal?: AbortSignal,
 ): Promise<readonly Likely[]> {
-  const prompt = [{ role: 'user' as const, content: instruction }];
+  const prompt = messagesOf(instruction);
   return (await engine.score({ prompt, answer, fastWeights: false, likely: LIKELY, signal })).likely!;
 }
 
 /** Mean KL divergence of the weights in force from the base model along an answer, in nats a token. */
 export async function meanDivergence(
   engine: Engine,
-  instruction: string,
+  instruction: Prompt,
   answer: string,
   likely: readonly Likely[],
   signal?: AbortSignal,
 ): Promise<number> {
   const others = likely.map(({ tokens }) => tokens);
-  const prompt = [{ role: 'user' as const, content: instruction }];
+  const prompt = messagesOf(instruction);
   const now = await engine.score({ prompt, answer, fastWeights: true, others, signal });
   return likely.reduce((sum, base, i) => sum + divergence(base.logProbs, now.others![i]!), 0) / likely.length;
 }
@@ -87,7 +88,7 @@ export function divergence(p: ArrayLike<number>, q: ArrayLike<number>): number {
 }
 
 async function basePrompts(engine: Engine, signal?: AbortSignal): Promise<GatePrompt[]> {
-  const answers = (await ownAnswers(engine, GATE, signal)).filter((a) => a.output !== '');
+  const answers = (await ownAnswers(engine, [...GATE, ...GATE_TALK], signal)).filter((a) => a.output !== '');
   return Promise.all(
     answers.map(async ({ instruction, output }) => {
       return { instruction, output, likely: await likelyAlong(engine, instruction, output, signal) };

@@ -1,4 +1,5 @@
 import type { ChatMessage, Engine, Sample } from '../engine/types.ts';
+import { sampleOf } from './samples.ts';
 
 /**
  * Ordinary text: questions of everyday use with plain answers. The inputs of the adapted products on it are what A is whitened
@@ -242,11 +243,7 @@ export function ordinarySamples(engine: Engine): Promise<Sample[]> {
   ]);
 }
 
-async function talkSample(engine: Engine, [system = '', ...turns]: readonly string[]): Promise<Sample> {
-  const messages = turns
-    .slice(0, -1)
-    .map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }));
-  const prompt = await engine.renderChat([{ role: 'system', content: system }, ...messages]);
-  const { answer } = await engine.renderSample('', turns.at(-1)!);
-  return { prompt, answer };
+function talkSample(engine: Engine, [system = '', ...turns]: readonly string[]): Promise<Sample> {
+  const said = turns.map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }));
+  return sampleOf(engine, [{ role: 'system', content: system }, ...said.slice(0, -1)], said.at(-1)!.content);
 }

@@ -1,6 +1,6 @@
 /** Pairs and the model's own answers as what is trained. */
-import type { Engine, Likely, Sample } from '../engine/types.ts';
-import type { OwnAnswer } from './anchors.ts';
+import type { ChatMessage, Engine, Likely, Sample } from '../engine/types.ts';
+import { messagesOf, type OwnAnswer } from './anchors.ts';
 import type { Pair, Wording } from './types.ts';
 
 /** Of a distribution that is matched, the most probable tokens. */
@@ -12,6 +12,14 @@ interface Options {
   /** Last layers that are trained. */
   readonly layers: number;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** An answer to a conversation, closed as the chat template closes it. */
+export async function sampleOf(engine: Engine, messages: readonly ChatMessage[], output: string): Promise<Sample> {
+  const [first] = messages;
+  if (messages.length === 1 && first!.role === 'user') return engine.renderSample(first!.content, output);
+  const { answer } = await engine.renderSample('', output);
+  return { prompt: await engine.renderChat(messages), answer };
 }
 
 /** Pairs by their words. */
@@ -49,7 +57,7 @@ export async function anchorSamples(
     answers
       .filter((a) => a.output !== '')
       .map(async ({ instruction, output, whole }) => {
-        const sample = await engine.renderSample(instruction, output);
+        const sample = await sampleOf(engine, messagesOf(instruction), output);
         return whole
           ? sample
           : { ...sample, answer: sample.answer.slice(0, sample.answer.indexOf(output) + output.length) };

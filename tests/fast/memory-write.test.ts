@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { TmemError } from '../../src/engine/errors.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
-import { GATE } from '../../src/memory/anchors.ts';
+import { GATE, GATE_TALK } from '../../src/memory/anchors.ts';
 import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY, ordinarySamples } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
@@ -15,6 +15,8 @@ import { anchorSamples } from '../../src/memory/samples.ts';
 import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { lastMessage } from '../support/scripted.ts';
+
+const ASKED_BY_THE_GATE: readonly string[] = [...GATE, ...GATE_TALK.map((messages) => messages.at(-1)!.content)];
 
 const home = mkdtempSync(join(tmpdir(), 'tmem-write-'));
 process.env.TMEM_HOME = home; // the base model's own answers are kept there
@@ -89,7 +91,7 @@ function learner({
       const own = `on: ${question}`;
       if (!weights) return own;
       const size = Math.max(...weights.tensors[0]!.b);
-      if (size > spoiltAbove && GATE.slice(0, spoilt).some((prompt) => prompt === question)) return 'spoilt';
+      if (size > spoiltAbove && ASKED_BY_THE_GATE.slice(0, spoilt).includes(question)) return 'spoilt';
       const samples = trainings(engine).flatMap(({ samples, stop }) =>
         samples.slice(0, Math.min(stop!.samples, recalls)),
       );
@@ -171,7 +173,7 @@ test('a committed write is in force, on record, and told step by step', async ()
   );
   assert.deepEqual(
     quizzes('anchor').map((e) => [e.question, e.ok]),
-    GATE.map((prompt) => [prompt, true]),
+    ASKED_BY_THE_GATE.map((prompt) => [prompt, true]),
   );
   assert.deepEqual(events.at(-1), { type: 'verdict', record });
 });
@@ -232,8 +234,8 @@ test('no prompt of the gate is ever trained on, over many writes', async () => {
 });
 
 const refusals: { name: string; habits: Habits; pairs: number; reason: RegExp; recalled: number }[] = [
-  { name: 'two ordinary answers changed', habits: { spoilt: 2 }, pairs: 4, reason: /^2 of 12 ordinary/, recalled: 4 },
-  { name: 'all ordinary answers changed', habits: { spoilt: 12 }, pairs: 4, reason: /^12 of 12 ordinary/, recalled: 4 },
+  { name: 'two ordinary answers changed', habits: { spoilt: 2 }, pairs: 4, reason: /^2 of 16 ordinary/, recalled: 4 },
+  { name: 'all ordinary answers changed', habits: { spoilt: 16 }, pairs: 4, reason: /^16 of 16 ordinary/, recalled: 4 },
   { name: 'nothing is recalled', habits: { recalls: 0 }, pairs: 4, reason: /only 0 of 4 pairs/, recalled: 0 },
   { name: 'too little is recalled', habits: { recalls: 1 }, pairs: 5, reason: /only 1 of 5 pairs/, recalled: 1 },
 ];

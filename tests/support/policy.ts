@@ -70,6 +70,6 @@ export function quickSettings(own: TrainSettingsInput = {}): TrainSettings {
   const { rollout, ...rest } = own;
   return trainSettings('laptop', {
     ...{ steps: 4, batch: 2, group: 4, rank: 1, layers: 1, lr: 0.3, evalEvery: 2, evalTasks: 4, ...rest },
-    rollout: { write: 'explicit', grammar: true, ...rollout },
+    rollout: { write: 'explicit', grammar: true, temperature: 1, ...rollout },
   });
 }
