@@ -152,6 +152,13 @@ export class Decoder {
     for (const slot of this.#slots) if (!slot.busy && !versions.has(slot.version)) this.#empty(slot);
   }
 
+  /** Forgets everything, as at the beginning: where keys and values lie is a part of how sums are rounded. Nothing may be running. */
+  clear(): void {
+    this.#f.memoryClear(this.#memory, false);
+    for (const slot of this.#slots) Object.assign(slot, { tokens: [], version: 0, lastUse: 0 });
+    this.#clock = 0;
+  }
+
   /** The adapters in force were changed from outside. */
   invalidateVersion(): void {
     this.#currentVersion = -1;

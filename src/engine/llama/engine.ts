@@ -361,6 +361,7 @@ export class LlamaEngine implements Engine {
       // What lies below the trained layers depends on it.
       this.#dropTraining();
       await this.#adapters.putPolicy(policy, (change) => this.#swap(change));
+      if (!this.#decoder.uses()) this.#decoder.clear();
       this.#model = { ...this.#model, policy: policy ? shortHash(policy) : undefined };
     });
   }
