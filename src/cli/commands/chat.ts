@@ -83,6 +83,8 @@ async function chat(io: CliIo, options: ChatOptions, deps: ChatDeps): Promise<vo
       budget,
       // An answer must not take more than its share of a small budget.
       turn: { tools, maxTokens: Math.min(512, Math.ceil(budget / 2)) },
+      // What the model says may repeat what a tool has told it, and a small one says wrong things of the user.
+      extract: { rules: { trusted: ['user'] } },
       from: place.snapshot,
       onChange: (next) => place.commit(next),
       trace: (event) => {
