@@ -1,7 +1,7 @@
 /**
  * Does a policy learn? One training in the synthetic environment, and its reward on held-out tasks before, every few steps, and after, as
  * JSON lines. Notes are kept as text by default (`--write explicit`), so that an episode of a small model takes seconds.
- *   node bench/policy.ts [--model smollm2-135m] [--seed 1] [--grade easy] [--steps 30] [--minutes 55] [--set '{"lr": 1e-3}'] [--out DIR]
+ *   node bench/policy.ts [--model smollm2-135m] [--seed 1] [--grade easy] [--steps 96] [--minutes 55] [--set '{"lr": 1e-3}'] [--out DIR]
  * `--set` changes any setting of src/policy/settings.ts. It ends with the evaluation at which the minutes are over; a run in the same folder
  * goes on.
  */
@@ -26,7 +26,7 @@ const { values: options } = parseArgs({
     model: { type: 'string', default: 'smollm2-135m' },
     seed: { type: 'string', default: '1' },
     grade: { type: 'string', default: 'easy' },
-    steps: { type: 'string', default: '30' },
+    steps: { type: 'string', default: '96' },
     minutes: { type: 'string', default: '55' },
     write: { type: 'string', default: 'explicit' },
     set: { type: 'string', default: '{}' },
@@ -38,12 +38,14 @@ const minutes = () => (performance.now() - start) / 60_000;
 const line = (figures: object) => console.log(JSON.stringify(figures));
 const folder = options.out ?? mkdtempSync(path.join(tmpdir(), 'tmem-policy-'));
 const own = JSON.parse(options.set);
+// A line of an extraction, or an answer, has about 10 tokens: more of them are more words on nothing.
 const wanted = trainSettings('laptop', {
-  ...{ steps: positive(options, 'steps'), seed: Number(options.seed), evalEvery: 5, evalTasks: 48, lr: 1e-3 },
+  ...{ steps: positive(options, 'steps'), seed: Number(options.seed), evalEvery: 8, evalTasks: 24 },
+  ...{ batch: 3, group: 6 },
   ...own,
   rollout: {
-    ...{ write: options.write as 'explicit', note: false, examples: 3, maxTokens: 96, answerTokens: 24 },
-    ...{ maxCompletionLength: 384, budget: 512 },
+    ...{ write: options.write as 'explicit', note: false, format: 'lines', examples: 1, earlierTurns: 0 },
+    ...{ maxTokens: 16, maxCompletionLength: 64, budget: 512, parallel: 16 },
     ...own.rollout,
   },
 });
@@ -58,16 +60,21 @@ line({
   settings: wanted,
 });
 
-/** Reward on held-out tasks when actions are sampled as in training; the curve is greedy. */
-async function sampledReward(policy: FastWeights | null): Promise<number> {
+type Point = { readonly step: number; readonly reward: number; readonly said: number };
+const pointOf = (metrics: Readonly<Record<string, number>>, step: number): Point => {
+  return { step, reward: metrics.eval_reward!, said: metrics['eval_figures/said']! };
+};
+
+/** On held-out tasks when actions are sampled as in training; the curve is greedy. */
+async function sampled(policy: FastWeights | null, step: number): Promise<Point> {
   await engine.setPolicy(policy);
   const { evalTasks: tasks, seed, rollout } = wanted;
   const { temperature } = rollout;
-  return (await evaluatePolicy(engine, environment, { step: 0, tasks, temperature, seed, rollout })).metrics
-    .eval_reward!;
+  const { metrics } = await evaluatePolicy(engine, environment, { step, tasks, temperature, seed, rollout });
+  return pointOf(metrics, step);
 }
 
-const before = { sampled: await sampledReward(null) };
+const before = await sampled(null, 0);
 // From one evaluation to the next, so that the last one is not cut off by the clock.
 const every = wanted.evalEvery || wanted.steps;
 let trained: Awaited<ReturnType<typeof trainPolicy>> | undefined;
@@ -87,15 +94,18 @@ for (let steps = Math.min(every, wanted.steps); ; steps = Math.min(steps + every
   );
   if (steps >= wanted.steps || minutes() >= positive(options, 'minutes')) break;
 }
-const curve = trained.metrics.flatMap(({ step, eval_reward: reward }) =>
-  reward === undefined ? [] : [{ step, reward }],
+const curve = trained.metrics.flatMap((metrics) =>
+  metrics.eval_reward === undefined ? [] : [pointOf(metrics, metrics.step)],
 );
-const after = { sampled: await sampledReward(trained.state.policy) };
-const [first, last] = [curve[0]!.reward, curve.at(-1)!.reward];
+const after = await sampled(trained.state.policy, trained.state.step);
+const compared = (first: Point, last: Point) => ({
+  before: first,
+  after: last,
+  points: 100 * (last.reward - first.reward),
+});
 line({
   ...{ seed: wanted.seed, steps: trained.state.step, minutes: Number(minutes().toFixed(1)), curve },
-  greedy: { before: first, after: last, points: 100 * (last - first) },
-  sampled: { before: before.sampled, after: after.sampled, points: 100 * (after.sampled - before.sampled) },
+  ...{ greedy: compared(curve[0]!, curve.at(-1)!), sampled: compared(before, after) },
   report: await writeTrainingReport(folder, `Policy, ${environment.name}, ${engine.model.name}`, wanted),
 });
 await engine.close();

@@ -74,9 +74,12 @@ export const settingsSchema = z.strictObject({
 export type TrainSettings = z.output<typeof settingsSchema>;
 export type TrainSettingsInput = z.input<typeof settingsSchema>;
 
-/** `laptop`: what two cores can do. `paper`: the paper's figures; which of a batch and a group it counts, it does not say. */
+/**
+ * `laptop`: what two cores can do; at temperature 1 a small model says little that makes sense. `paper`: the paper's figures; which of a batch
+ * and a group it counts, it does not say.
+ */
 const RECIPES: Readonly<Record<string, TrainSettingsInput>> = {
-  laptop: {},
+  laptop: { lr: 3e-3, rollout: { temperature: 0.5 } },
   paper: {
     ...{ steps: 200, batch: 64, group: 8, lr: 1e-6 },
     rollout: { recipe: 'paper', budget: 4096, maxTokens: 1024, maxCompletionLength: 16_384 },

@@ -119,18 +119,16 @@ test('of the examples of an extraction only the first ones are kept if so many a
 });
 
 test('an extraction in lines is asked for with examples in lines, and the agent is given its pairs', async () => {
-  const line = 'The sky is blue. | What colour is the sky?';
-  const engine = new ScriptedEngine({ reply: () => `${line}\nHello!\n-` });
+  const written = 'The sky is blue.\nHello!\n-';
+  const engine = new ScriptedEngine({ reply: () => written });
   const one = recorder(engine, { format: 'lines', grammar: false });
   const context = extractionContext({ earlier: [], part: [said('The sky is blue.')] });
   const { text } = await complete(one.engine, { prompt: context, schema: PAIRS_SCHEMA });
-  assert.deepEqual(JSON.parse(text), {
-    pairs: [{ output: 'The sky is blue.', instruction: 'What colour is the sky?' }],
-  });
-  assert.equal(one.actions[0]!.text, `${line}\nHello!\n-`);
+  assert.deepEqual(JSON.parse(text), { pairs: [{ output: 'The sky is blue.', instruction: 'The sky is what?' }] });
+  assert.equal(one.actions[0]!.text, written);
   const [system, , example, , nothing] = one.actions[0]!.context;
   assert.doesNotMatch(system!.content, /JSON/);
-  assert.match(example!.content, /^Ingrid adopted a parrot on 3 June 2019\. \| When did Ingrid adopt a parrot\?$/m);
+  assert.match(example!.content, /^Ingrid adopted a parrot on 3 June 2019\.$/m);
   assert.equal(nothing!.content, '-');
   assert.deepEqual(one.actions[0]!.context.at(-1), context.at(-1));
 });
