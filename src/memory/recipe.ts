@@ -35,7 +35,7 @@ export interface Recipe {
   /** As many more of those that are forgotten: an answer token has `stopLoss` or more. */
   readonly replayForgotten: number;
   /**
-   * Epochs that training goes on for at most when earlier pairs are forgotten after it, on the new pairs and those, until all are learned.
+   * Epochs that training goes on for at most when earlier pairs are forgotten after it, with those replayed, too, until all are learned.
    * 0: it does not, and they are not looked at again.
    */
   readonly extraEpochs: number;

@@ -105,11 +105,11 @@ export async function trainWrite(
   const now = stack(result.frozen, trained);
   const lost = await forgottenPairs(engine, earlier, now, { ...looking, ...forgotten });
   if (lost.length === 0) return result;
-  onEvent({ type: 'replay', pairs: lost.length });
+  const again = [...new Set([...lost, ...replayed])];
+  onEvent({ type: 'replay', pairs: again.length });
   const extra: TrainRequest = {
     ...request,
-    samples: [...own, ...samples.slice(fresh.length)],
-    ...{ weights: trained, epochs: recipe.extraEpochs, replay: await pairSamples(engine, lost) },
+    ...{ weights: trained, epochs: recipe.extraEpochs, replay: await pairSamples(engine, again) },
     stop: { ...request.stop!, share: 1 },
   };
   return { ...result, weights: await train(extra) };

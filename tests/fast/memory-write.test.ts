@@ -498,7 +498,7 @@ test('the pairs remembered worst are replayed, more of them where more are forgo
   assert.deepEqual(await replay({ replay: 0, replayForgotten: 9 }), []);
 });
 
-test('earlier pairs that are forgotten after the training are trained on beside the new ones, from the weights that it gave', async () => {
+test('earlier pairs that are forgotten after the training are trained on, with those replayed, from the weights that it gave', async () => {
   const recipe: Recipe = { ...RECIPE, anchors: 0, replay: 4, replayForgotten: 3, stopLoss: 0.6 };
   const write = async (changes: Partial<Recipe>, earlier = 20) => {
     const engine = learner();
@@ -519,7 +519,7 @@ test('earlier pairs that are forgotten after the training are trained on beside 
   assert.equal(trained.length, 2);
   const [first, second] = trained.map((request) => ({ ...request, replay: request.replay!.map(questionOf) }));
   assert.deepEqual(first!.replay, worst.slice(0, 7));
-  assert.deepEqual(second!.replay, worst.slice(0, 3));
+  assert.deepEqual(second!.replay, worst.slice(0, 7));
   assert.deepEqual([second!.epochs, second!.stop], [7, { ...first!.stop, share: 1 }]);
   assert.deepEqual([second!.samples, second!.frozen, second!.still], [first!.samples, first!.frozen, first!.still]);
   assert.deepEqual(
@@ -530,7 +530,7 @@ test('earlier pairs that are forgotten after the training are trained on beside 
   assert.ok(state.weights!.rank > second!.weights.rank);
 
   const told = events.flatMap((event) => (event.type === 'replay' ? [event.pairs] : []));
-  assert.deepEqual(told, [7, 3]);
+  assert.deepEqual(told, [7, 7]);
   const steps = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e.event.step] : []));
   assert.deepEqual(
     steps,
