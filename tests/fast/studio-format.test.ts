@@ -113,9 +113,10 @@ test('no word is lost by the reading of Markdown', () => {
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
       const source = pieces.join('');
-      // What stands behind an opening fence names the language.
-      const words = (text: string) => text.replace(/^\s*```.*$/gm, '').match(/word|two/g) ?? [];
-      assert.deepEqual(words(parseMarkdown(source).map(blockText).join('\n')), words(source));
+      const words = (text: string) => text.match(/word|two/g) ?? [];
+      // What stands behind a fence names the language.
+      const read = words(source.replace(/^\s*```.*$/gm, ''));
+      assert.deepEqual(words(parseMarkdown(source).map(blockText).join('\n')), read);
     }),
   );
 });
