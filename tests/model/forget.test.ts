@@ -79,7 +79,8 @@ describe('a memory made again from its ledger', () => {
 describe('a consolidation that is broken off', () => {
   it('goes on where it was, to the same bits', async () => {
     const state = history.at(-1)!;
-    const recipe = getRecipe('default');
+    // Long enough to be broken off behind its first checkpoint.
+    const recipe = { ...getRecipe('default'), stopLoss: 0.01 };
     const whole = await consolidate(engine, state, recipe);
     const kept = new Map<string, TrainCheckpoint>();
     const checkpoints: Checkpoints = {
