@@ -161,15 +161,7 @@ const HELPFUL = 'You are a helpful assistant.';
  * alone do not have, so that A would not keep away from them (LOG.md). The system message, then user and assistant in turn.
  */
 const TALK: readonly (readonly string[])[] = [
-  [MEMORY, 'Hello there!', 'Hello! How are you today?'],
   [MEMORY, 'I went for a walk by the lake this afternoon.', 'That sounds lovely. I hope the weather was kind to you.'],
-  [
-    MEMORY,
-    'I am a bit tired.',
-    'I am sorry to hear that. A short rest may help.',
-    'Yes, I will go to bed early.',
-    'That is a good idea. Sleep well!',
-  ],
   [
     MEMORY,
     'What shall I read on the train?',
@@ -178,31 +170,14 @@ const TALK: readonly (readonly string[])[] = [
     'Then I would suggest a collection of comic short stories.',
   ],
   [
-    `${NOTED}\nThe user lives in a small flat and likes to cook.`,
-    'How long does rice take?',
-    'White rice takes about fifteen minutes on low heat.',
-  ],
-  [
     `${NOTED}\nThe user has a garden and two sisters, and plays the piano.`,
     'My shoes are wet again.',
     'Oh dear! Put some newspaper into them, and they will be dry by the morning.',
   ],
   [
-    `${NOTED}\nThe user works as a nurse. The user wants to travel to Norway in spring.`,
-    'Good evening!',
-    'Good evening! How was your day?',
-    'Busy, but good. I bought a new lamp.',
-    'How nice! A good lamp makes a room much warmer.',
-  ],
-  [
     `${NOTED}\nThe user's car is old, and the user is looking for a new one.`,
     'Thank you for your help.',
     'You are welcome! Let me know if there is anything else.',
-  ],
-  [
-    `${NOTED}\nThe user is learning Spanish and has an exam in June.`,
-    'Write a short message to my landlord about the broken heating.',
-    'Dear landlord, the heating in my flat is broken. Could you please send somebody to repair it? Kind regards.',
   ],
   [
     `${NOTED}\nThe user's friend Clara is getting married in August.`,
@@ -213,20 +188,10 @@ const TALK: readonly (readonly string[])[] = [
   ],
   [
     HELPFUL,
-    'Is it better to run in the morning or in the evening?',
-    'Both are fine: the best time is the one that you can keep up.',
-  ],
-  [
-    HELPFUL,
     'I had pancakes for breakfast.',
     'Pancakes are a great way to begin the day!',
     'With maple syrup.',
     'That sounds delicious.',
-  ],
-  [
-    HELPFUL,
-    'Give me three ideas for a rainy Sunday.',
-    '1. Bake a cake. 2. Watch an old film. 3. Sort your photographs.',
   ],
   [
     HELPFUL,
