@@ -188,7 +188,10 @@ class EngineClient implements Engine, Embedder {
       this.#opening = undefined;
       signal?.removeEventListener('abort', abort);
     }
-    if (this.#policy) await this.#request('setPolicy', [this.#policy]);
+    if (this.#policy) {
+      await this.#request('setPolicy', [this.#policy]);
+      this.#nameModel();
+    }
     for (const [memory, weights] of this.#weights)
       await this.#request('setFastWeights', [weights, { memory: memory || undefined }]);
   }
@@ -368,7 +371,12 @@ class EngineClient implements Engine, Embedder {
   async setPolicy(policy: FastWeights | null): Promise<void> {
     await this.#call('setPolicy', [policy]);
     this.#policy = policy;
-    this.#model = { ...this.model, policy: policy ? shortHash(policy) : undefined };
+    this.#nameModel();
+  }
+
+  /** With the policy in force. */
+  #nameModel(): void {
+    this.#model = { ...this.model, policy: this.#policy ? shortHash(this.#policy) : undefined };
   }
 
   embed(
