@@ -1,8 +1,8 @@
 /** The studio at `/`, and the documentation at `/docs`. */
 import { Hono } from 'hono';
-import { STUDIO_POLICY, studioFile } from '../studio/files.ts';
 import { ApiError } from './errors.ts';
 import type { Ctx, Env } from './services.ts';
+import { STUDIO_POLICY, studioFile } from './studio-files.ts';
 
 const HEADERS = {
   'Content-Security-Policy': STUDIO_POLICY,

@@ -18,6 +18,8 @@ export const VENDOR: Readonly<Record<string, string>> = {
 export const STUDIO_POLICY =
   "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
+const STUDIO = new URL('../studio/', import.meta.url);
+
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
@@ -32,7 +34,7 @@ export interface StudioFile {
 }
 
 /**
- * @param path of the request: `/` is the page, `/studio/NAME` a file of this folder, `/studio/vendor/NAME` a package
+ * @param path of the request: `/` is the page, `/studio/NAME` a file of its folder, `/studio/vendor/NAME` a package
  * @returns null when the studio has no such file.
  */
 export async function studioFile(path: string): Promise<StudioFile | null> {
@@ -42,7 +44,7 @@ export async function studioFile(path: string): Promise<StudioFile | null> {
   if (name === undefined) return null;
   // The page names its first module as it is called once it is built.
   for (const file of new Set([name, name.replace(/\.js$/, '.ts')])) {
-    const text = await read(new URL(file, import.meta.url)).catch(missing);
+    const text = await read(new URL(file, STUDIO)).catch(missing);
     if (text !== null) return { type: TYPES[extname(file)]!, body: forBrowser(file, text) };
   }
   return null;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { STUDIO_POLICY, type StudioFile, studioFile } from '../../src/studio/files.ts';
+import { STUDIO_POLICY, type StudioFile, studioFile } from '../../src/serve/studio-files.ts';
 
 const MOST_SCRIPT_BYTES = 150_000;
 let page: StudioFile;

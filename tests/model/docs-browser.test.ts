@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import type { Browser, Page } from 'playwright-core';
 import { docsPages } from '../../src/docs/site.ts';
-import { STUDIO_POLICY } from '../../src/studio/files.ts';
+import { STUDIO_POLICY } from '../../src/serve/studio-files.ts';
 import { chromiumPath, NO_CHROMIUM, openBrowser } from '../support/browser.ts';
 
 const executable = chromiumPath();

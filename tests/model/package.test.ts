@@ -50,7 +50,7 @@ test('every entry of the package is there, with its types', async () => {
 });
 
 test('what the server serves is in the package', async () => {
-  const { studioFile } = await load('studio/files.js');
+  const { studioFile } = await load('serve/studio-files.js');
   for (const name of readdirSync(join(root, 'src/studio'))) {
     const path = name === 'index.html' ? '/' : `/studio/${name.replace(/\.ts$/, '.js')}`;
     assert.ok(await studioFile(path), path);

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import { STUDIO_POLICY, studioFile } from '../../src/studio/files.ts';
+import { STUDIO_POLICY, studioFile } from '../../src/serve/studio-files.ts';
 import type { KnownPair, Pair, SessionEvent, SessionState, TraceEvent, WriteRecord } from '../../src/studio/types.ts';
 import { deltaAfter, emptySession, FACTS, fullSession, replyTo, scriptedWrite, WRITE_SIZE } from './studio-data.ts';
 
