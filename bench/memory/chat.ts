@@ -7,7 +7,7 @@
 import { workingContext } from '../../src/agent/context.ts';
 import { DEFAULT_TASK } from '../../src/agent/prompts.ts';
 import { type ChatMessage, complete } from '../../src/engine/types.ts';
-import { divergence } from '../../src/memory/gate.ts';
+import { likelyAlong, meanDivergence } from '../../src/memory/gate.ts';
 import { normalise, recalls } from '../../src/memory/recall.ts';
 import { emptyMemory, type Pair } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
@@ -64,16 +64,13 @@ const say = async (prompt: readonly ChatMessage[], fastWeights: boolean, maxToke
 const base = await Promise.all(
   contexts.map(async (prompt) => {
     const answer = await say(prompt, false);
-    return { prompt, answer, likely: (await engine.score({ prompt, answer, fastWeights: false, likely: 64 })).likely! };
+    return { prompt, answer, likely: await likelyAlong(engine, prompt, answer) };
   }),
 );
 const { record } = await writePairs(engine, emptyMemory(engine.model.fingerprint), pairs, recipe);
 
 const moved = await Promise.all(
-  base.map(async ({ prompt, answer, likely }) => {
-    const { others } = await engine.score({ prompt, answer, others: likely.map(({ tokens }) => tokens) });
-    return likely.reduce((sum, of, i) => sum + divergence(of.logProbs, others![i]!), 0) / likely.length;
-  }),
+  base.map(({ prompt, answer, likely }) => meanDivergence(engine, prompt, answer, likely)),
 );
 const replies = await Promise.all(contexts.map((prompt) => say(prompt, true)));
 const says = (reply: string) => pairs.some(({ output }) => normalise(reply).includes(normalise(output).slice(0, 24)));

@@ -114,6 +114,11 @@ export function spellTime(time: string): string {
   return `${DAYS[day]} ${Number(match[3])} ${month} ${match[1]}${match[4] ? `, ${match[4]}` : ''}`;
 }
 
+/** ISO time on the clock of this machine: "tomorrow" means its user's. */
+export function localTime(date: Date): string {
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
+
 function asMessage(turn: Turn): ChatMessage {
   // Chat templates know no third speaker and many know no tool role, so both are told in the user's turn.
   const named = turn.speaker || turn.origin === 'document';

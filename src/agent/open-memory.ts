@@ -7,7 +7,7 @@ import { standingPairs } from '../memory/ledger.ts';
 import { type Keeper, openVolatile, Session } from '../memory/session.ts';
 import type { Pair, Turn, WriteRecord } from '../memory/types.ts';
 import { type Answered, type AnswerOptions, answerQuestion } from './answer.ts';
-import { contextFor } from './context-size.ts';
+import { answerTokens, contextFor } from './context-size.ts';
 import { Episode, type EpisodeOptions } from './episode.ts';
 import type { TurnOptions } from './loop.ts';
 import { bindRecipe } from './recipes.ts';
@@ -85,8 +85,7 @@ export async function openMemory(options: OpenMemoryOptions = {}): Promise<Memor
     const episode = await Episode.open({
       ...{ engine, write: writer(engine), budget, from: kept.snapshot, onChange: (next) => kept.commit(next) },
       ...rest,
-      // An answer must not take more than its share of a small budget.
-      turn: { maxTokens: Math.min(512, Math.ceil(budget / 2)), ...rest.turn },
+      turn: { maxTokens: answerTokens(budget), ...rest.turn },
     });
     return {
       engine,

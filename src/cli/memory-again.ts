@@ -39,18 +39,16 @@ export function costFrom(records: readonly WriteRecord[], from: number): { write
 
 /** What the model answers to each pair's question with an empty context. */
 export async function recallNow(io: CliIo, session: string, pairs: readonly Pair[], model: string | undefined) {
-  const { complete } = await import('../engine/types.ts');
-  const { recalls } = await import('../memory/recall.ts');
+  const { askPair } = await import('../memory/quiz.ts');
   const ask = async ({ engine, keeper }: Opened) => {
     await engine.setFastWeights(keeper.snapshot.state.weights);
     const progress = io.progress('recall');
     let done = 0;
     const answers = await Promise.all(
       pairs.map(async (pair) => {
-        const prompt = [{ role: 'user' as const, content: pair.instruction }];
-        const answer = (await complete(engine, { prompt, maxTokens: 64, signal: io.signal })).text.trim();
+        const { answer, ok: recalled } = await askPair(engine, pair, io.signal);
         progress.update(++done / pairs.length, `${done} of ${pairs.length} pairs asked`);
-        return { answer, recalled: recalls(answer, pair) };
+        return { answer, recalled };
       }),
     );
     progress.done();

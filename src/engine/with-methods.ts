@@ -11,3 +11,12 @@ export function withMethods(engine: Engine, methods: Partial<Engine>): Engine {
     },
   });
 }
+
+/** The engine as one of its memories sees it: what is generated, scored and put in force is under this name. */
+export function withMemory(engine: Engine, memory: string): Engine {
+  return withMethods(engine, {
+    generate: (request) => engine.generate({ ...request, memory }),
+    score: (request) => engine.score({ ...request, memory }),
+    setFastWeights: (weights) => engine.setFastWeights(weights, { memory }),
+  });
+}

@@ -32,7 +32,8 @@ export type Prompt = string | readonly ChatMessage[];
 export const messagesOf = (prompt: Prompt): readonly ChatMessage[] =>
   typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
 
-const talk = (system: string, ...turns: readonly string[]): readonly ChatMessage[] => [
+/** A conversation behind a system message, of the user and the assistant in turn. */
+export const talk = (system: string, ...turns: readonly string[]): readonly ChatMessage[] => [
   { role: 'system', content: system },
   ...turns.map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content })),
 ];

@@ -82,3 +82,39 @@ export function notRecalled({ pairs, quiz = [] }: WriteRecord): Pair[] {
   const missed = new Set(quiz.filter(({ kind, ok }) => kind === 'pair' && !ok).map(({ pair }) => pair));
   return pairs.filter(({ id }) => missed.has(id));
 }
+
+/** A pair that was written, with the number of its write (from 1), whether it is what holds now, and its end if it has one. */
+export interface WrittenPair extends Pair {
+  readonly write: number;
+  readonly standing: boolean;
+  readonly ended: { readonly time: string; readonly by: string } | null;
+}
+
+/** Every pair of the committed writes, oldest first. */
+export function writtenPairs(writes: readonly WriteRecord[]): WrittenPair[] {
+  const standing = new Set(standingPairs(writes));
+  const ended = ends(writes);
+  return writes.flatMap(({ verdict, pairs }, i) =>
+    verdict === 'committed'
+      ? pairs.map((pair) => ({
+          ...pair,
+          ...{ write: i + 1, standing: standing.has(pair), ended: ended.get(pair.id) ?? null },
+        }))
+      : [],
+  );
+}
+
+/** What one memory holds and the other does not, and how many pairs are the same. */
+export function differenceOf(
+  one: readonly WriteRecord[],
+  other: readonly WriteRecord[],
+): { only: Pair[]; other: Pair[]; same: number } {
+  const [mine, theirs] = [standingPairs(one), standingPairs(other)];
+  const key = ({ instruction, output }: Pair) => JSON.stringify([instruction, output]);
+  const without = (pairs: readonly Pair[], others: readonly Pair[]) => {
+    const keys = new Set(others.map(key));
+    return pairs.filter((pair) => !keys.has(key(pair)));
+  };
+  const only = without(mine, theirs);
+  return { only, other: without(theirs, mine), same: mine.length - only.length };
+}

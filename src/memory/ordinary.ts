@@ -1,4 +1,5 @@
-import type { ChatMessage, Engine, Sample } from '../engine/types.ts';
+import type { Engine, Sample } from '../engine/types.ts';
+import { talk } from './anchors.ts';
 import { sampleOf } from './samples.ts';
 
 /**
@@ -209,6 +210,5 @@ export function ordinarySamples(engine: Engine): Promise<Sample[]> {
 }
 
 function talkSample(engine: Engine, [system = '', ...turns]: readonly string[]): Promise<Sample> {
-  const said = turns.map((content, i): ChatMessage => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }));
-  return sampleOf(engine, [{ role: 'system', content: system }, ...said.slice(0, -1)], said.at(-1)!.content);
+  return sampleOf(engine, talk(system, ...turns.slice(0, -1)), turns.at(-1)!);
 }

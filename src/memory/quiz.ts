@@ -37,6 +37,20 @@ export async function quiz(
   );
 }
 
+/** Tokens that an answer to a pair's question may have when it is asked at leisure. */
+const ANSWER_TOKENS = 64;
+
+/** What the weights in force say to a pair's question with an empty context, and whether that is its answer. */
+export async function askPair(
+  engine: Engine,
+  pair: Pair,
+  signal?: AbortSignal,
+): Promise<{ readonly answer: string; readonly ok: boolean }> {
+  const prompt = [{ role: 'user' as const, content: pair.instruction }];
+  const answer = (await complete(engine, { prompt, maxTokens: ANSWER_TOKENS, signal })).text.trim();
+  return { answer, ok: recalls(answer, pair) };
+}
+
 /** How many answers of a kind are right, and of how many. */
 export function score(results: readonly QuizResult[], kind: QuizResult['kind']): { right: number; asked: number } {
   const of = results.filter((result) => result.kind === kind);

@@ -1,5 +1,4 @@
 /** The training of one write: what is trained beside its pairs, from which weights, and when it goes on. */
-
 import { stack } from '../engine/adapter/fast-weights.ts';
 import { TmemError } from '../engine/errors.ts';
 import type { Engine, FastWeights, Sample, TrainEvent, TrainRequest } from '../engine/types.ts';

@@ -2,7 +2,6 @@
  * The policy's adapter: theta0 = base model + a LoRA over products of the last layers. Only it is trained, as a quantised base model cannot
  * be; it is saved as other fast weights are, so that anything that takes a LoRA takes a policy.
  */
-import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { readAdapterGguf, writeAdapterGguf } from '../engine/adapter/gguf.ts';
 import { peftBase, writePeft } from '../engine/adapter/peft.ts';
@@ -41,13 +40,6 @@ export async function initialPolicy(engine: Engine, settings: AdapterSettings): 
 /** `ffn_up` of `blk.24.ffn_up.weight`. */
 function partOf(name: string): string {
   return name.split('.')[2] ?? name;
-}
-
-/** Identity of fast weights: equal hashes are equal bits. */
-export function hashOf({ rank, alpha, tensors }: FastWeights): string {
-  const hash = createHash('sha256').update(`${rank} ${alpha}`);
-  for (const { name, a, b } of tensors) hash.update(`\n${name}\n`).update(a).update(b);
-  return hash.digest('hex').slice(0, 16);
 }
 
 export interface SavedPolicy {

@@ -13,6 +13,7 @@
 import { NOTE_SCHEMA, PAIRS_SCHEMA } from '../agent/extract.ts';
 import { parseExtraction } from '../agent/parse.ts';
 import { CONDENSE } from '../agent/prompts.ts';
+import { hashOf } from '../engine/adapter/fast-weights.ts';
 import { TmemError } from '../engine/errors.ts';
 import type {
   ChatMessage,
@@ -24,8 +25,7 @@ import type {
   GenerateRequest,
   Token,
 } from '../engine/types.ts';
-import { withMethods } from '../engine/with-methods.ts';
-import { hashOf } from './adapter.ts';
+import { withMemory, withMethods } from '../engine/with-methods.ts';
 import { asLines, linesToJson } from './lines.ts';
 import { seedOf } from './seeds.ts';
 
@@ -91,11 +91,7 @@ export class Recorder {
     this.#seed = seed;
     this.#deltas = deltas;
     this.#settings = settings;
-    this.writer = withMethods(engine, {
-      generate: (request) => engine.generate({ ...request, memory }),
-      score: (request) => engine.score({ ...request, memory }),
-      setFastWeights: (weights) => engine.setFastWeights(weights, { memory }),
-    });
+    this.writer = withMemory(engine, memory);
     this.engine = withMethods(this.writer, {
       generate: (request) => this.#act(request),
       setFastWeights: (weights) => this.#put(weights),

@@ -1,12 +1,13 @@
 /** `/v1/memory/sessions`: seeing, asking, correcting and moving what sessions remember. */
 import { Hono } from 'hono';
 import type { z } from 'zod';
+import { differenceOf } from '../memory/ledger.ts';
 import type { WriteRecord } from '../memory/types.ts';
 import { parseBody } from './body.ts';
 import { Channel } from './channel.ts';
 import { ApiError, answerable } from './errors.ts';
 import * as bodies from './memory-requests.ts';
-import { diffOf, viewOf } from './memory-view.ts';
+import { viewOf } from './memory-view.ts';
 import type { Ctx, Env, Services } from './services.ts';
 import { comment, endingWith, follow, frame, type SseEvent, sseResponse } from './sse.ts';
 import type { Progress, Runtime } from './types.ts';
@@ -85,7 +86,7 @@ export function memoryRoutes(services: Services): Hono<Env> {
     admitted(c, services, async () => {
       const other = c.get('owner').bind(c.req.query('other') ?? '', 'other');
       const [one, two] = await Promise.all([runtime.info(bound(c)), runtime.info(other)]);
-      return c.json(diffOf(one.state, two.state));
+      return c.json(differenceOf(one.state.writes, two.state.writes));
     }),
   );
   app.get('/:session/export', (c) =>

@@ -1,9 +1,10 @@
 /** A policy on tiny random models: merged into one, saved, and recorded as it acts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { hashOf } from '../../src/engine/adapter/fast-weights.ts';
 import { dequantise, toHalves } from '../../src/engine/gguf/dequantise.ts';
 import { readGguf } from '../../src/engine/gguf/reader.ts';
-import { hashOf, initialPolicy, loadPolicy, savePolicy } from '../../src/policy/adapter.ts';
+import { initialPolicy, loadPolicy, savePolicy } from '../../src/policy/adapter.ts';
 import { syntheticTask } from '../../src/policy/environments/synthetic.ts';
 import { logProbsOf } from '../../src/policy/gradient.ts';
 import { mergePolicy } from '../../src/policy/merge.ts';

@@ -3,10 +3,10 @@ import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmS
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { hashOf } from '../../src/engine/adapter/fast-weights.ts';
 import { TmemError } from '../../src/engine/errors.ts';
 import type { Engine } from '../../src/engine/types.ts';
 import { withMethods } from '../../src/engine/with-methods.ts';
-import { hashOf } from '../../src/policy/adapter.ts';
 import { loadCheckpoint } from '../../src/policy/checkpoint.ts';
 import type { Environment } from '../../src/policy/environment.ts';
 import { CLOCK_METRICS, type Metrics } from '../../src/policy/metrics.ts';

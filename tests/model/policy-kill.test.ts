@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { hashOf } from '../../src/policy/adapter.ts';
+import { hashOf } from '../../src/engine/adapter/fast-weights.ts';
 import { loadCheckpoint } from '../../src/policy/checkpoint.ts';
 import { tinyModel } from '../support/engine-fixture.ts';
 

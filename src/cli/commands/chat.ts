@@ -2,7 +2,8 @@
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
-import { contextFor } from '../../agent/context-size.ts';
+import { localTime } from '../../agent/context.ts';
+import { answerTokens, contextFor } from '../../agent/context-size.ts';
 import type { Episode, Method } from '../../agent/episode.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import { TmemError, throwIfAborted } from '../../engine/errors.ts';
@@ -81,8 +82,7 @@ async function chat(io: CliIo, options: ChatOptions, deps: ChatDeps): Promise<vo
       write: writer(engine),
       method,
       budget,
-      // An answer must not take more than its share of a small budget.
-      turn: { tools, maxTokens: Math.min(512, Math.ceil(budget / 2)) },
+      turn: { tools, maxTokens: answerTokens(budget) },
       // What the model says may repeat what a tool has told it, and a small one says wrong things of the user.
       extract: { rules: { trusted: ['user'] } },
       from: place.snapshot,
@@ -212,9 +212,4 @@ async function describeMemory(episode: Episode, budget: number): Promise<string>
     ...pairs.map((pair) => `  ${noteOf(pair)}`),
     state.explicit ? `Notes:\n${state.explicit.replace(/^/gm, '  ')}` : 'No notes.',
   ].join('\n');
-}
-
-/** ISO time on the clock of the user: "tomorrow" means theirs. */
-function localTime(date: Date): string {
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }

@@ -174,19 +174,9 @@ async function log(io: CliIo, session: string): Promise<void> {
 
 async function show(io: CliIo, session: string, { recall, model }: ShowOptions): Promise<void> {
   const { peekSession, recordsOf } = await import('../../memory/session.ts');
-  const { ends, standingPairs } = await import('../../memory/ledger.ts');
+  const { writtenPairs } = await import('../../memory/ledger.ts');
   const stored = await peekSession(session);
-  const records = recordsOf(stored);
-  const standing = new Set(standingPairs(records));
-  const ended = ends(records);
-  const pairs = records.flatMap((record, write) =>
-    record.verdict === 'committed'
-      ? record.pairs.map((pair) => ({
-          ...pair,
-          ...{ write: write + 1, standing: standing.has(pair), ended: ended.get(pair.id) ?? null },
-        }))
-      : [],
-  );
+  const pairs = writtenPairs(recordsOf(stored));
   const answers = recall ? await recallNow(io, session, pairs, model) : undefined;
   const shown = pairs.map((pair, i) => ({ ...pair, ...answers?.[i] }));
   const { explicit, working } = stored;
@@ -262,19 +252,12 @@ async function move(io: CliIo, sessions: readonly string[], { from, to }: MoveOp
 
 async function diff(io: CliIo, session: string, other: string): Promise<void> {
   const { peekSession, recordsOf } = await import('../../memory/session.ts');
-  const { standingPairs } = await import('../../memory/ledger.ts');
-  const [one, two] = await Promise.all(
-    [session, other].map(async (name) => standingPairs(recordsOf(await peekSession(name)))),
-  );
-  const key = (pair: Pair) => `${pair.instruction}\n${pair.output}`;
-  const without = (pairs: readonly Pair[], others: readonly Pair[]) => {
-    const keys = new Set(others.map(key));
-    return pairs.filter((pair) => !keys.has(key(pair)));
-  };
-  const [onlyOne, onlyTwo] = [without(one!, two!), without(two!, one!)];
+  const { differenceOf } = await import('../../memory/ledger.ts');
+  const [one, two] = await Promise.all([session, other].map(async (name) => recordsOf(await peekSession(name))));
+  const found = differenceOf(one!, two!);
   const lines = (sign: string, pairs: readonly Pair[]) => pairs.map((p) => `${sign} ${pairLine(p)}`);
-  io.result({ [session]: onlyOne, [other]: onlyTwo, same: one!.length - onlyOne.length }, () =>
-    [...lines('-', onlyOne), ...lines('+', onlyTwo), `${one!.length - onlyOne.length} pairs are the same.`].join('\n'),
+  io.result({ [session]: found.only, [other]: found.other, same: found.same }, () =>
+    [...lines('-', found.only), ...lines('+', found.other), `${found.same} pairs are the same.`].join('\n'),
   );
 }
 

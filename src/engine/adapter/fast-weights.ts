@@ -25,12 +25,15 @@ export function stack(first: FastWeights | null, second: FastWeights): FastWeigh
   return { rank, alpha: rank, tensors };
 }
 
-/** A short name for fast weights: the same for the same values. */
-export function shortHash({ tensors }: FastWeights): string {
-  const hash = createHash('sha256');
-  for (const { name, a, b } of tensors) hash.update(name).update(a).update(b);
-  return hash.digest('hex').slice(0, 12);
+/** Identity of fast weights: equal hashes are equal bits. */
+export function hashOf({ rank, alpha, tensors }: FastWeights): string {
+  const hash = createHash('sha256').update(`${rank} ${alpha}`);
+  for (const { name, a, b } of tensors) hash.update(`\n${name}\n`).update(a).update(b);
+  return hash.digest('hex').slice(0, 16);
 }
+
+/** The same, for names of files. */
+export const shortHash = (weights: FastWeights): string => hashOf(weights).slice(0, 12);
 
 /** The same fast weights with Delta multiplied by a factor. */
 export function scaleB(weights: FastWeights, factor: number): FastWeights {

@@ -45,7 +45,7 @@ import { type DecodeJob, Decoder } from './decoder.ts';
 import { LlamaModel } from './model.ts';
 import { PrefixPass } from './prefix.ts';
 import { PromptLookup } from './prompt-lookup.ts';
-import { argmax, Candidates, TokenSampler } from './sampler.ts';
+import { argmax, Candidates, chosenToken, TokenSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import { verifyTrainingGraph } from './verify.ts';
 
@@ -170,7 +170,7 @@ export class LlamaEngine implements Engine {
       cached: 0,
       onLogits: (logits) => {
         const token = sampler.next(logits);
-        if (logProbs !== undefined) chosen.push(this.#chosen(token, logits, logProbs));
+        if (logProbs !== undefined) chosen.push(chosenToken(this.#llama, token, logits, logProbs));
         if (f.vocabIsEog(this.#llama.vocab, token)) {
           finish = 'end';
           return null;
@@ -389,17 +389,6 @@ export class LlamaEngine implements Engine {
     });
     this.#serial = result.catch(() => {});
     return result;
-  }
-
-  #chosen(token: Token, logits: Float32Array, top: number): ChosenToken {
-    const whole = logSumExp(logits);
-    const one = (token: Token, logProb: number) => ({ token, bytes: this.#llama.piece(token), logProb });
-    const likely = top > 0 ? Array.from(mostLikely(logits, top, whole).tokens) : [];
-    const ranked = likely.sort((a, b) => logits[b]! - logits[a]!).slice(0, top);
-    return {
-      ...one(token, logits[token]! - whole),
-      top: ranked.map((token) => one(token as Token, logits[token]! - whole)),
-    };
   }
 
   #promptTokens(prompt: readonly ChatMessage[] | string, prefill = ''): Token[] {

@@ -1,7 +1,8 @@
 import { TmemError } from '../errors.ts';
 import { schemaToGrammar } from '../grammar.ts';
 import { allocate, type Native, type Raw, release, type Sampler, type Vocab, view } from '../native/library.ts';
-import type { JsonSchema, SamplingOptions, Token } from '../types.ts';
+import { logSumExp, mostLikely } from '../training/head.ts';
+import type { ChosenToken, JsonSchema, SamplingOptions, Token } from '../types.ts';
 
 /** llama_token_data: id, logit, p. */
 const CANDIDATE_BYTES = 12;
@@ -192,4 +193,18 @@ export function argmax(logits: Float32Array): Token {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
   return best as Token;
+}
+
+/** A token that was chosen, with the `top` most probable ones in its place. @param logits [V] */
+export function chosenToken(
+  llama: { piece(token: Token): Uint8Array },
+  token: Token,
+  logits: Float32Array,
+  top: number,
+): ChosenToken {
+  const whole = logSumExp(logits);
+  const one = (token: Token) => ({ token, bytes: llama.piece(token), logProb: logits[token]! - whole });
+  const likely = top > 0 ? Array.from(mostLikely(logits, top, whole).tokens) : [];
+  const ranked = likely.sort((a, b) => logits[b]! - logits[a]!).slice(0, top);
+  return { ...one(token), top: ranked.map((token) => one(token as Token)) };
 }

@@ -37,7 +37,7 @@ export async function answerTo(
   const schema = forced ?? request.schema;
   const generation: GenerateRequest = {
     ...{ prompt, maxTokens, signal },
-    ...defined({ temperature, topK, topP, minP, seed, stop, logProbs, schema }),
+    ...{ temperature, topK, topP, minP, seed, stop, logProbs, schema },
   };
   const stream = new ToolStream(usable.map(({ name }) => name));
   let said = '';
@@ -81,10 +81,4 @@ function toldOf({ bytes, logProb, top }: ChosenToken): TokenLogProb & { readonly
 
 function tokenOf({ bytes, logProb }: Pick<ChosenToken, 'bytes' | 'logProb'>): TokenLogProb {
   return { text: Buffer.from(bytes).toString(), bytes: [...bytes], logProb };
-}
-
-function defined<T extends object>(values: T): { [K in keyof T]?: NonNullable<T[K]> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: NonNullable<T[K]>;
-  };
 }

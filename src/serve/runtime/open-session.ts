@@ -1,13 +1,13 @@
 /** One session that the server has open: its episode, its place in the store, and the queue of what is done to it. */
 import pLimit, { type LimitFunction } from 'p-limit';
 import { answerQuestion } from '../../agent/answer.ts';
-import { workingContext } from '../../agent/context.ts';
+import { localTime, workingContext } from '../../agent/context.ts';
 import { Episode } from '../../agent/episode.ts';
 import { DEFAULT_TASK } from '../../agent/prompts.ts';
 import type { TraceEvent } from '../../agent/trace.ts';
 import { TmemError } from '../../engine/errors.ts';
 import type { Engine } from '../../engine/types.ts';
-import { withMethods } from '../../engine/with-methods.ts';
+import { withMemory, withMethods } from '../../engine/with-methods.ts';
 import { standingPairs } from '../../memory/ledger.ts';
 import type { Maintained } from '../../memory/maintain.ts';
 import { nearestPairs } from '../../memory/nearest.ts';
@@ -63,12 +63,7 @@ export class OpenSession {
 
   static async open(parts: OpenSessionParts): Promise<OpenSession> {
     const { keeper, engine, trainer, settings } = parts;
-    const memory = keeper.name;
-    const own = withMethods(engine, {
-      generate: (request) => engine.generate({ ...request, memory }),
-      score: (request) => engine.score({ ...request, memory }),
-      setFastWeights: (weights) => engine.setFastWeights(weights, { memory }),
-    });
+    const own = withMemory(engine, keeper.name);
     let session: OpenSession | undefined;
     const episode = await Episode.open({
       // Extraction goes to the trainer.
@@ -280,9 +275,4 @@ export class OpenSession {
   async #gauge(): Promise<{ contextTokens: number; budget: number }> {
     return { contextTokens: await this.#episode.contextTokens(), budget: this.#parts.settings.budget };
   }
-}
-
-/** ISO time on the clock of the machine: "tomorrow" means its user's. */
-function localTime(date: Date): string {
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }

@@ -9,11 +9,10 @@ import { groundsOf } from '../../agent/why.ts';
 import { writeAdapterGguf } from '../../engine/adapter/gguf.ts';
 import { TmemError } from '../../engine/errors.ts';
 import type { ChatMessage, Embedder, Engine } from '../../engine/types.ts';
-import { complete } from '../../engine/types.ts';
 import { findPairs } from '../../memory/forget.ts';
 import { committed } from '../../memory/ledger.ts';
 import { consolidateSession, forgetPairs, verifyWrites, writeInto } from '../../memory/maintain.ts';
-import { recalls } from '../../memory/recall.ts';
+import { askPair } from '../../memory/quiz.ts';
 import { getRecipe } from '../../memory/recipe.ts';
 import { branchSession, peekSession, Session } from '../../memory/session.ts';
 import { openStore, type Store, storeUrl } from '../../memory/store/store.ts';
@@ -160,15 +159,7 @@ class Sessions implements Runtime {
     return this.#using(session, false, async (open) => {
       const wanted = new Set(ids);
       const pairs = committed(open.snapshot.state.writes).flatMap((w) => w.pairs.filter(({ id }) => wanted.has(id)));
-      return Promise.all(
-        pairs.map(async (pair) => {
-          const prompt = [{ role: 'user' as const, content: pair.instruction }];
-          const answer = (
-            await complete(open.engine, { prompt, maxTokens: 64, ...(signal && { signal }) })
-          ).text.trim();
-          return { pair: pair.id, answer, ok: recalls(answer, pair) };
-        }),
-      );
+      return Promise.all(pairs.map(async (pair) => ({ pair: pair.id, ...(await askPair(open.engine, pair, signal)) })));
     });
   }
 
