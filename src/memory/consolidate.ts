@@ -38,9 +38,11 @@ export async function writeTogether(
   const whole: Recipe = { ...recipe, rankPerPair: 0, epochs: Math.max(EPOCHS, recipe.epochs), paraphrased: 0 };
   try {
     const { state: after, record } = await writePairs(engine, fresh, [...pairs], whole, options);
-    if (record.verdict !== 'committed') throw new TmemError('refused', `Not consolidated: ${record.reason}.`);
+    if (record.verdict === 'refused') throw new TmemError('refused', `Not consolidated: ${record.reason}.`);
+    // All that it held is forgotten: what takes the place of everything is nothing.
+    if (record.verdict === 'empty') await engine.setFastWeights(null);
     const consolidated = { rank: recipe.rank, pairs: pairs.map(({ id }) => id) };
-    const appended: WriteRecord = { ...record, pairs: [], consolidated };
+    const appended: WriteRecord = { ...record, verdict: 'committed', pairs: [], consolidated };
     return {
       state: { ...state, weights: after.weights, writes: [...state.writes, appended] },
       record: appended,
