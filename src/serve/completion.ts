@@ -1,5 +1,5 @@
 /** Completions while they run: their events, what is measured of them, and what is told of the memory. */
-import type { TraceEvent } from '../agent/trace.ts';
+import { describe } from './describe.ts';
 import type { Ticket } from './limits.ts';
 import type { Owner } from './owner.ts';
 import type { Services } from './services.ts';
@@ -52,20 +52,8 @@ export async function begun<T>(items: AsyncGenerator<T>): Promise<AsyncGenerator
 export function commentOn(item: Followed<CompletionEvent>): string | undefined {
   if (item === null) return comment('still at work');
   if (item.event.type === 'waiting') return comment('waiting');
-  const told = item.event.type === 'memory' ? described(item.event.event) : undefined;
+  const told = item.event.type === 'memory' ? describe(item.event.event) : undefined;
   return told === undefined ? undefined : comment(told);
-}
-
-function described(event: TraceEvent): string | undefined {
-  if (event.type === 'trigger') return `writing ${event.turns} turns into memory`;
-  if (event.type === 'extract') return `reading part ${event.part} of ${event.parts}`;
-  if (event.type === 'extraction') return `found ${event.pairs.length} pairs`;
-  if (event.type !== 'write') return undefined;
-  const { event: step } = event;
-  if (step.type === 'train' && step.event.type === 'step' && step.totalSteps !== undefined)
-    return `writing ${step.event.step} of ${step.totalSteps} steps`;
-  if (step.type === 'quiz') return 'checking what was written';
-  return step.type === 'verdict' ? `write ${step.record.verdict}` : 'writing';
 }
 
 /** The extension of a response: what the completion has done to the memory. */

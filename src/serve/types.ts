@@ -117,7 +117,7 @@ export interface SessionInfo {
 /** Progress of an operation on a session's memory, as lines of text. */
 export type Progress = (message: string) => void;
 
-interface Step {
+export interface Step {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: Progress | undefined;
 }

@@ -214,6 +214,40 @@ test('a memory is undone, edited, branched, forgotten, brought in, exported and 
   await assert.rejects(runtime.info('bob'), { code: 'missing' });
 });
 
+test('work on a memory says how it goes', async (t) => {
+  const { runtime } = await open(t);
+  const talk = conversation(runtime, 'ann');
+  await talk('The sky is blue.');
+  const told = new Map<string, string[]>();
+  const step = (name: string) => ({
+    onProgress: (message: string) => void told.set(name, [...(told.get(name) ?? []), message]),
+  });
+  await runtime.write('ann', step('write'));
+  const [pair] = (await runtime.info('ann')).state.writes[0]!.pairs;
+  await runtime.edit('ann', pair!.id, 'grey', step('edit'));
+  await runtime.consolidate('ann', step('consolidate'));
+  await runtime.import('ann', [{ instruction: 'Who?', output: 'Bob.' }], step('import'));
+  await runtime.verify('ann', step('verify'));
+  await runtime.forget('ann', 'grey', step('forget'));
+  for (const name of ['write', 'edit', 'consolidate', 'import', 'verify', 'forget'])
+    assert.ok(
+      told.get(name)?.some((message) => message.startsWith('writing')),
+      `${name}: ${told.get(name)}`,
+    );
+  assert.ok(told.get('write')!.includes('found 1 pairs'));
+});
+
+test('what was consolidated is forgotten, too, when it was all there was', async (t) => {
+  const { runtime } = await open(t);
+  await runtime.import('ann', [{ instruction: 'Who?', output: 'Bob.' }]);
+  await runtime.consolidate('ann');
+  assert.ok((await runtime.info('ann')).state.weights);
+  assert.equal((await runtime.forget('ann', 'Bob')).verified, true);
+  assert.equal((await runtime.info('ann')).state.weights, null);
+  assert.equal((await runtime.ask('ann', 'Who?')).answer, 'blank Who?');
+  assert.deepEqual(await runtime.verify('ann'), { ok: true });
+});
+
 test('an open session that is given back and wanted at once is opened again', async (t) => {
   const { runtime } = await open(t, { openSessions: 1, budget: 4000 });
   const names = ['a', 'b', 'c'];

@@ -13,7 +13,8 @@ import type { Maintained } from '../../memory/maintain.ts';
 import { nearestPairs } from '../../memory/nearest.ts';
 import type { Seen, Session, Snapshot } from '../../memory/session.ts';
 import type { Origin, Pair, Turn, WriteEvent, WriteRecord } from '../../memory/types.ts';
-import type { CompletionEvent, CompletionMemory, CompletionRequest, SessionInfo } from '../types.ts';
+import { describe } from '../describe.ts';
+import type { CompletionEvent, CompletionMemory, CompletionRequest, Progress, SessionInfo, Step } from '../types.ts';
 import { answerTo, type Completed, instructionsOf } from './completion.ts';
 import { chain, type Message, messagesOf, reconcile, withSeen } from './conversation.ts';
 import { whileWanted } from './stream.ts';
@@ -155,23 +156,29 @@ export class OpenSession {
   }
 
   /** What was said since the last write. */
-  write(): Promise<WriteRecord | null> {
-    return this.#one(async () => {
-      const record = await this.#episode.write({ signal: this.#parts.ending });
-      if (record) this.#untold.push(record);
-      return record;
-    });
+  write(onProgress?: Progress): Promise<WriteRecord | null> {
+    return this.#one(() =>
+      this.#telling(onProgress, async () => {
+        const record = await this.#episode.write({ signal: this.#parts.ending });
+        if (record) this.#untold.push(record);
+        return record;
+      }),
+    );
   }
 
   /** Gives the trainer and the session to work on its memory; what it leaves is then in force. */
-  maintain<T>(work: (maintained: Maintained, pairs: readonly Pair[]) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  maintain<T>(
+    work: (maintained: Maintained, pairs: readonly Pair[]) => Promise<T>,
+    { signal, onProgress }: Step = {},
+  ): Promise<T> {
     const { keeper, trainer, ending } = this.#parts;
     return this.#one(() =>
       trainer.use(async (engine) => {
         const onEvent = (event: WriteEvent) => this.tell({ type: 'write', event });
         const watched = { signal: signal ? AbortSignal.any([signal, ending]) : ending, onEvent };
+        const standing = standingPairs(keeper.snapshot.state.writes);
         try {
-          return await work({ engine, keeper, watched }, standingPairs(keeper.snapshot.state.writes));
+          return await this.#telling(onProgress, () => work({ engine, keeper, watched }, standing));
         } finally {
           await this.#episode.restore(keeper.snapshot);
         }
@@ -270,6 +277,16 @@ export class OpenSession {
       generate: (request) => engine.generate({ ...request, fastWeights: false }),
       score: (request) => engine.score({ ...request, fastWeights: false }),
     });
+  }
+
+  /** Says in words what happens during the work. */
+  async #telling<T>(onProgress: Progress | undefined, work: () => Promise<T>): Promise<T> {
+    const listener = (event: TraceEvent) => {
+      const text = describe(event);
+      if (text !== undefined) onProgress?.(text);
+    };
+    this.#listeners.add(listener);
+    return work().finally(() => this.#listeners.delete(listener));
   }
 
   async #gauge(): Promise<{ contextTokens: number; budget: number }> {

@@ -18,7 +18,7 @@ import { branchSession, peekSession, Session } from '../../memory/session.ts';
 import { openStore, type Store, storeUrl } from '../../memory/store/store.ts';
 import { pairOf } from '../../memory/transfer.ts';
 import type { Origin, Pair } from '../../memory/types.ts';
-import type { CompletionEvent, CompletionRequest, Runtime, SessionEvent } from '../types.ts';
+import type { CompletionEvent, CompletionRequest, Runtime, SessionEvent, Step } from '../types.ts';
 import { answerTo, instructionsOf } from './completion.ts';
 import { messagesOf } from './conversation.ts';
 import { OpenSession } from './open-session.ts';
@@ -66,11 +66,6 @@ interface Parts {
   readonly store: string;
   readonly reading: Store;
 }
-
-type Step = {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((message: string) => void) | undefined;
-};
 
 class Sessions implements Runtime {
   readonly created = Math.floor(Date.now() / 1000);
@@ -151,8 +146,8 @@ class Sessions implements Runtime {
     });
   }
 
-  write(session: string) {
-    return this.#using(session, false, (open) => open.write());
+  write(session: string, { onProgress }: Step = {}) {
+    return this.#using(session, false, (open) => open.write(onProgress));
   }
 
   recall(session: string, ids: readonly string[], { signal }: Step = {}) {
@@ -163,7 +158,7 @@ class Sessions implements Runtime {
     });
   }
 
-  edit(session: string, id: string, output: string, { signal }: Step = {}) {
+  edit(session: string, id: string, output: string, step: Step = {}) {
     return this.#using(session, false, (open) =>
       open.maintain(async (maintained, standing) => {
         const before = standing.find((pair) => pair.id === id);
@@ -174,7 +169,7 @@ class Sessions implements Runtime {
         const pair: Pair = { ...rest, id: next, output, source: output, time, origin: 'user' };
         const [record] = await writeInto(maintained, [pair], this.#parts.settings);
         return record!;
-      }, signal),
+      }, step),
     );
   }
 
@@ -186,7 +181,7 @@ class Sessions implements Runtime {
     return this.#using(session, false, () => branchSession(session, to, this.#parts.store));
   }
 
-  forget(session: string, query: string, { dryRun = false, signal }: Step & { readonly dryRun?: boolean } = {}) {
+  forget(session: string, query: string, { dryRun = false, ...step }: Step & { readonly dryRun?: boolean } = {}) {
     return this.#using(session, false, async (open) => {
       const found = findPairs(open.snapshot.state.writes, query);
       if (found.length === 0)
@@ -196,21 +191,21 @@ class Sessions implements Runtime {
       const verified = await open.maintain(async (maintained) => {
         await forgetPairs(maintained, findPairs(open.snapshot.state.writes, query));
         return findPairs(maintained.keeper.snapshot.state.writes, query).length === 0;
-      }, signal);
+      }, step);
       return { removed, verified };
     });
   }
 
-  verify(session: string, { signal }: Step = {}) {
+  verify(session: string, step: Step = {}) {
     return this.#using(session, false, async (open) => {
-      const writes = await open.maintain(verifyWrites, signal);
+      const writes = await open.maintain(verifyWrites, step);
       return { ok: writes.every(({ same }) => same) };
     });
   }
 
-  consolidate(session: string, { signal }: Step = {}) {
+  consolidate(session: string, step: Step = {}) {
     return this.#using(session, false, (open) =>
-      open.maintain((maintained) => consolidateSession(maintained, this.#parts.settings), signal),
+      open.maintain((maintained) => consolidateSession(maintained, this.#parts.settings), step),
     );
   }
 
@@ -219,7 +214,7 @@ class Sessions implements Runtime {
       const onTry = ({ pair }: { readonly pair: Pair }) => onProgress?.(`without "${pair.instruction}"`);
       const { answer, own, grounds } = await open.maintain(
         (maintained) => groundsOf(maintained, question, { top: 2, onTry, signal }),
-        signal,
+        { signal, onProgress },
       );
       const pairs = grounds.map(({ nearest, without }) => ({
         ...shortOf(nearest.pair),
@@ -243,9 +238,9 @@ class Sessions implements Runtime {
     });
   }
 
-  import(session: string, pairs: readonly { instruction: string; output: string }[], { signal }: Step = {}) {
+  import(session: string, pairs: readonly { instruction: string; output: string }[], step: Step = {}) {
     return this.#using(session, true, (open) =>
-      open.maintain((maintained) => writeInto(maintained, pairs.map(pairOf), this.#parts.settings), signal),
+      open.maintain((maintained) => writeInto(maintained, pairs.map(pairOf), this.#parts.settings), step),
     );
   }
 
