@@ -65,7 +65,7 @@ export function nextAction(merged: MergedQuestion, left: number) {
  * @returns its last reply, which holds the answer block if it answered, and the longest of its contexts
  */
 export async function playSearch(
-  method: Method,
+  method: Pick<Method, 'observe' | 'settle' | 'answer'>,
   merged: MergedQuestion,
   corpus: Corpus,
   options: PlayOptions,

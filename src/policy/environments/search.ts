@@ -31,8 +31,7 @@ export async function searchEnvironment({ data, corpus, objectives }: SearchOpti
       return {
         ...{ id: `${sample.id}-${split}-${seed}`, turns: [], questions: [{ text: question, gold: reference }] },
         async play(agent, signal) {
-          const kept = async () => ({ text: '', items: 0, weights: 0 });
-          const { text } = await playSearch({ ...agent, kept }, merged, documents, { signal });
+          const { text } = await playSearch(agent, merged, documents, { signal });
           return [text];
         },
         reward: (answers) => scores(answers).f1 / references.length,
