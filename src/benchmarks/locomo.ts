@@ -61,8 +61,6 @@ const sessionSchema = z.array(
 
 export interface LocomoDetails {
   readonly category: LocomoCategory;
-  /** Ids of the turns (`D1:3`) that hold the answer. */
-  readonly evidence: readonly string[];
   /** The wrong choice of an adversarial question, and the seed of the order. */
   readonly choice?: { readonly wrong: string; readonly seed: number };
 }
@@ -79,8 +77,10 @@ export const locomo: Benchmark = {
     const samples: Sample[] = [];
     for await (const { value, where } of readJsonArray(file, 'conversations')) {
       const { sample_id: id, conversation, qa } = checked(sampleSchema, value, where);
-      const questions = qa.map((item, i) => questionOf(item, `${id}/${i}`, seed));
-      samples.push({ id, turns: turnsOf(conversation, where), questions });
+      const said = turnsOf(conversation, where);
+      const places = new Map(said.map(({ place }, i) => [place, i]));
+      const questions = qa.map((item, i) => questionOf(item, `${id}/${i}`, seed, places));
+      samples.push({ id, turns: said.map(({ turn }) => turn), questions });
       if (samples.length >= most) break;
     }
     return samples;
@@ -97,36 +97,53 @@ export const locomo: Benchmark = {
   },
 };
 
-function turnsOf(conversation: Readonly<Record<string, unknown>>, where: string): Turn[] {
+/** `place` is the turn's id without the letter: `1:3`. */
+function turnsOf(
+  conversation: Readonly<Record<string, unknown>>,
+  where: string,
+): { readonly place: string; readonly turn: Turn }[] {
   const numbers = Object.keys(conversation).flatMap((key) => /^session_(\d+)$/.exec(key)?.[1] ?? []);
   return numbers
     .sort((a, b) => Number(a) - Number(b))
     .flatMap((n) => {
       const session = checked(sessionSchema, conversation[`session_${n}`], `${where}: session_${n}`);
       const time = isoTime(conversation[`session_${n}_date_time`], `${where}: session_${n}_date_time`);
-      return session.flatMap(({ speaker, text, blip_caption }): Turn[] => {
+      return session.flatMap(({ speaker, dia_id, text, blip_caption }) => {
         const shared = blip_caption ? SHARED.replace('{caption}', () => blip_caption) : '';
         const content = [text, shared].filter(Boolean).join(' ');
-        return content ? [{ role: 'user', speaker, content, time }] : [];
+        const turn: Turn = { role: 'user', speaker, content, time };
+        return content ? [{ place: dia_id.replace(/^D:?/, ''), turn }] : [];
       });
     });
 }
 
-function questionOf(item: z.infer<typeof qaSchema>, id: string, seed: number): BenchmarkQuestion {
-  const { question, answer, adversarial_answer, category, evidence } = item;
+function questionOf(
+  item: z.infer<typeof qaSchema>,
+  id: string,
+  seed: number,
+  places: ReadonlyMap<string, number>,
+): BenchmarkQuestion {
+  const { question, answer, adversarial_answer, category } = item;
+  const evidence = evidenceIn(item.evidence, places);
   const ask = (form: keyof typeof ASK, asked: string): Question => ({
     text: ASK[form].replace('{question}', () => asked),
     query: question,
   });
-  const common = { id, question, category: CATEGORIES[category] };
+  const common = { id, question, category: CATEGORIES[category], evidence };
   if (category === 5) {
     const wrong = (adversarial_answer ?? answer)!;
-    const details: LocomoDetails = { category, evidence, choice: { wrong, seed } };
+    const details: LocomoDetails = { category, choice: { wrong, seed } };
     const choice = adversarialChoice(question, wrong, seed).question.trim();
     return { ...common, ask: ask('choice', choice), reference: NOTHING_SAID, details };
   }
-  const details: LocomoDetails = { category, evidence };
+  const details: LocomoDetails = { category };
   return { ...common, ask: ask(category === 2 ? 'date' : 'phrase', question), reference: answer!, details };
+}
+
+/** Ids as published, `D1:3`; a few stand together (`D8:6; D9:17`) or are slightly off (`D:11:26`). */
+function evidenceIn(ids: readonly string[], places: ReadonlyMap<string, number>): number[] {
+  const found = ids.flatMap((id) => id.match(/\d+:\d+/g) ?? []).map((place) => places.get(place));
+  return [...new Set(found.filter((index) => index !== undefined))].sort((a, b) => a - b);
 }
 
 const MONTHS = 'January February March April May June July August September October November December'.split(' ');

@@ -44,8 +44,6 @@ const itemSchema = z.object({
 
 export interface LongMemEvalDetails {
   readonly type: z.infer<typeof itemSchema>['question_type'];
-  /** Indices of the turns that hold the evidence, where they are marked. */
-  readonly evidence: readonly number[];
 }
 
 export const longmemeval: Benchmark = {
@@ -100,10 +98,10 @@ function sampleOf(value: unknown, where: string): Sample {
   }
   const date = spellTime(isoTime(item.question_date, `${where}: question_date`));
   const text = ASK.replace('{date}', date).replace('{question}', () => question);
-  const details: LongMemEvalDetails = { type, evidence };
+  const details: LongMemEvalDetails = { type };
   const category = id.endsWith('_abs') ? ABSTENTION : type;
   const ask = { text, query: question, maxTokens: MAX_TOKENS };
-  return { id, turns, questions: [{ id, question, ask, reference: item.answer, category, details }] };
+  return { id, turns, questions: [{ id, question, ask, reference: item.answer, category, evidence, details }] };
 }
 
 /** `2023/05/20 (Sat) 02:21` as `2023-05-20T02:21`. */

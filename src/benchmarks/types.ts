@@ -20,6 +20,8 @@ export interface BenchmarkQuestion {
   readonly reference: string;
   /** By which scores are also reported. */
   readonly category: string;
+  /** Indices of the turns that hold the answer, where the file marks them. */
+  readonly evidence?: readonly number[] | undefined;
   /** What scoring needs beside that, of the benchmark's own kind. */
   readonly details?: unknown;
 }

@@ -5,7 +5,7 @@ import { turnSchema } from '../memory/types.ts';
 import { mean } from './advantages.ts';
 import type { Environment } from './environment.ts';
 import { completionLength } from './gradient.ts';
-import { figuresOf, prefixed } from './metrics.ts';
+import { episodeFigures, meansOf, prefixed } from './metrics.ts';
 import type { Deltas } from './recorder.ts';
 import { type Rollout, type RolloutSettings, rollOutGroups } from './rollout.ts';
 import { seedOf } from './seeds.ts';
@@ -38,6 +38,8 @@ export type EpisodeSample = z.infer<typeof sampleSchema>;
 export interface PolicyEvaluation {
   /** By TRL's names: `eval_reward` and others. */
   readonly metrics: Readonly<Record<string, number>>;
+  /** Of every task, in their order: its reward and its figures. */
+  readonly episodes: readonly Readonly<Record<string, number>>[];
   readonly samples: readonly EpisodeSample[];
 }
 
@@ -52,13 +54,15 @@ export async function evaluatePolicy(
   const deltas: Deltas = new Map();
   const options = { seed: seedOf(seed, 'evaluation'), deltas, signal, onEpisode };
   const rollouts = (await rollOutGroups(engine, tasks, 1, { ...rollout, temperature }, options)).flat();
+  const figures = rollouts.map(episodeFigures);
   return {
     metrics: {
       eval_reward: mean(rollouts.map(({ reward }) => reward)),
       'eval_completions/mean_length': mean(rollouts.map(completionLength)),
       'eval_completions/clipped_ratio': mean(rollouts.map(({ truncated }) => (truncated ? 1 : 0))),
-      ...prefixed('eval_figures/', figuresOf(rollouts)),
+      ...prefixed('eval_figures/', meansOf(figures)),
     },
+    episodes: rollouts.map(({ reward }, i) => ({ reward, ...figures[i] })),
     samples: rollouts.slice(0, SAMPLES).map((rollout) => sampleOf(rollout, step)),
   };
 }

@@ -1,5 +1,6 @@
 /** What is told of a step, under the names that TRL's GRPOTrainer logs, as one line of `metrics.jsonl`. */
 import { z } from 'zod';
+import { plainWords } from '../benchmarks/scoring/text.ts';
 import { type Advantages, mean } from './advantages.ts';
 import { completionLength } from './gradient.ts';
 import type { Rollout } from './rollout.ts';
@@ -36,9 +37,23 @@ export function tokensOf(rollouts: readonly Rollout[]): number {
     .reduce((n, { prompt, answer }) => n + prompt.length + answer.length, 0);
 }
 
-/** Means of the figures that tasks give beside the reward. */
+/** Means of what episodes give beside the reward. */
 export function figuresOf(rollouts: readonly Rollout[]): Record<string, number> {
-  const all = rollouts.map(({ task, answers }) => task.figures?.(answers) ?? {});
+  return meansOf(rollouts.map(episodeFigures));
+}
+
+/** What an episode gives beside the reward: the figures of its task, and how much of what is asked was written down. */
+export function episodeFigures({ task, actions, answers }: Rollout): Record<string, number> {
+  const extractions = actions.filter(({ kind }) => kind === 'extraction');
+  if (extractions.length === 0) return { ...task.figures?.(answers) };
+  const kept = new Set(extractions.flatMap(({ text }) => plainWords(text)));
+  // Of the words of each right answer.
+  const extracted = task.questions.map(({ gold }) => mean(plainWords(gold).map((word) => (kept.has(word) ? 1 : 0))));
+  return { ...task.figures?.(answers), extracted: mean(extracted) };
+}
+
+/** By name, over those that have it. */
+export function meansOf(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const names = [...new Set(all.flatMap((figures) => Object.keys(figures)))];
   return Object.fromEntries(names.map((name) => [name, mean(all.flatMap((figures) => figures[name] ?? []))]));
 }

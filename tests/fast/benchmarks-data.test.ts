@@ -110,6 +110,9 @@ test('LoCoMo: sessions are read in the order of their numbers, and dates without
   assert.deepEqual([turns.at(-1)!.content, turns.at(-1)!.time], ['Last.', '2024-04-08T12:00']);
 });
 
+const EDDA_MENDS = 'She was here yesterday. She can mend it for 2,400 euros, which is half of what I feared.';
+const MILO_IS_HIRED = 'You should have knocked at the back door. I have hired a student, Milo, for the mornings.';
+
 test('LoCoMo: questions of the five categories', async () => {
   const [first, second] = await locomo.read(asset('locomo.json'));
   const all = [...first!.questions, ...second!.questions];
@@ -119,7 +122,11 @@ test('LoCoMo: questions of the five categories', async () => {
   assert.deepEqual(locomo.apart, ['adversarial']);
   const [multi, temporal] = first!.questions;
   assert.deepEqual([multi!.id, multi!.reference], ['small-1/0', 'Edda, Milo']);
-  assert.deepEqual(multi!.details, { category: 1, evidence: ['D2:2', 'D3:3'] });
+  assert.deepEqual(multi!.details, { category: 1 });
+  assert.deepEqual(
+    multi!.evidence!.map((i) => first!.turns[i]!.content),
+    [EDDA_MENDS, MILO_IS_HIRED],
+  );
   assert.match(multi!.ask.text, /bakery going\?\nAnswer with a short phrase/);
   assert.match(temporal!.ask.text, /approximate date/);
   assert.equal(temporal!.ask.query, 'When did the bakery open?');
@@ -200,13 +207,12 @@ test('LongMemEval: questions have their date, evidence and category', async () =
     ],
   );
   const { turns, questions } = samples[0]!;
-  const [{ ask, details, reference }] = questions as [(typeof questions)[number]];
+  const [{ ask, details, evidence, reference }] = questions as [(typeof questions)[number]];
   assert.match(ask.text, /^Today is Friday 1 March 2024, 10:00\. What breed is my new rabbit\?\n/);
   assert.deepEqual([ask.query, reference], ['What breed is my new rabbit?', 'Flemish Giant']);
-  const { type, evidence } = details as { type: string; evidence: number[] };
-  assert.equal(type, 'single-session-user');
+  assert.deepEqual(details, { type: 'single-session-user' });
   assert.deepEqual(
-    evidence.map((i) => turns[i]!.content.slice(0, 24)),
+    evidence!.map((i) => turns[i]!.content.slice(0, 24)),
     ['I brought home a rabbit '],
   );
   assert.equal(samples[3]!.questions[0]!.reference, '3', 'a number is a text');

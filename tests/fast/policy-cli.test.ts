@@ -46,11 +46,18 @@ test('a policy is trained, gone on with, and compared with the model that it beg
   const { value } = await policy<Trained>(engine, 'resume', '--out', out, '--steps', '2');
   assert.deepEqual([value.settings.steps, value.settings.lr, value.steps.at(-1)!.step], [2, 0.2, 2]);
   assert.equal(readFileSync(value.metrics, 'utf8').trim().split('\n').length, value.steps.length);
-  const compared = await policy<{ before: { metrics: object }; after: { metrics: object } }>(
-    ...[engine, 'eval', '--out', out, '--tasks', '3'],
-  );
+  type Evaluation = { metrics: Record<string, number>; episodes: Record<string, number>[] };
+  const compared = await policy<{
+    before: Evaluation;
+    after: Evaluation;
+    gains: Record<string, { difference: number }>;
+  }>(...[engine, 'eval', '--out', out, '--tasks', '3']);
   assert.deepEqual(Object.keys(compared.value.before.metrics), Object.keys(compared.value.after.metrics));
-  assert.match(compared.text, /eval_reward +0\.\d+ +0\.\d+/);
+  const { before, after: later, gains } = compared.value;
+  assert.equal(later.episodes.length, 3);
+  const gained = later.metrics.eval_reward! - before.metrics.eval_reward!;
+  assert.ok(Math.abs(gains.reward!.difference - gained) < 1e-9);
+  assert.match(compared.text, /eval_reward +0\.\d+ +0\.\d+ +-?0\.\d+ \(-?0\.\d+ to -?0\.\d+\)/);
 });
 
 test('a training does not begin in the folder of another one', async () => {

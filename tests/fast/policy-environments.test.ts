@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { locomo } from '../../src/benchmarks/locomo.ts';
+import type { Sample } from '../../src/benchmarks/types.ts';
 import type { Turn } from '../../src/memory/types.ts';
 import type { Agent } from '../../src/policy/environment.ts';
 import { conversationEnvironment } from '../../src/policy/environments/conversations.ts';
@@ -107,6 +108,30 @@ test('conversations of LoCoMo give questions with F1, and some conversations are
   assert.ok(task.turns.length > 2 && task.task === undefined);
   assert.equal(await task.reward(task.questions.map(({ gold }) => gold)), 1);
   assert.deepEqual(JSON.stringify(await environment.episode(1, 'train')), JSON.stringify(task));
+});
+
+test('an episode may be a stretch of a conversation, and asks what stands in it', async () => {
+  const [first] = await locomo.read(asset('locomo.json'));
+  for (const turns of [4, 12]) {
+    const environment = await openEnvironment('locomo', { data: asset('locomo.json'), turns });
+    for (let seed = 0; seed < 20; seed++) {
+      const task = await environment.episode(seed, 'train');
+      assert.equal(task.turns.length, turns);
+      assert.ok(task.questions.length >= 1);
+      for (const { gold, text } of task.questions) {
+        const { evidence } = first!.questions.find(({ ask, reference }) => ask.text === text && reference === gold)!;
+        const said = task.turns.map(({ content }) => content);
+        for (const i of evidence!) assert.ok(said.includes(first!.turns[i]!.content));
+      }
+    }
+  }
+});
+
+test('a stretch that is too short for any question is refused', async () => {
+  const sample = { id: 'far', turns: [], questions: [{ category: 'x', evidence: [2, 9] }] } as unknown as Sample;
+  const benchmark = { name: 'far', read: async () => [sample, sample] };
+  await assert.rejects(conversationEnvironment(benchmark, { data: 'file', turns: 7 }), /far in file .* from 7 turns/);
+  assert.ok(await conversationEnvironment(benchmark, { data: 'file', turns: 8 }));
 });
 
 test('the extraction can be shown the question, as in the paper', async () => {

@@ -7,7 +7,8 @@ import { hashOf } from '../../src/engine/adapter/fast-weights.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import { complete, type GenerateRequest } from '../../src/engine/types.ts';
 import type { Task } from '../../src/policy/environment.ts';
-import { type Deltas, Recorder } from '../../src/policy/recorder.ts';
+import { episodeFigures } from '../../src/policy/metrics.ts';
+import { type Action, type Deltas, Recorder } from '../../src/policy/recorder.ts';
 import { type RolloutSettings, rollOut, rollOutGroups } from '../../src/policy/rollout.ts';
 import { onePolicy, quickSettings, skyEnvironment } from '../support/policy.ts';
 import { extractFacts, lastMessage, said, scriptedPolicy } from '../support/scripted.ts';
@@ -254,6 +255,16 @@ test('groups run side by side under names of their own, in order', async () => {
   );
   assert.equal(ended, 6);
   assert.equal(new Set(generated(engine).map(({ memory }) => memory)).size, 6);
+});
+
+test("how much of what is asked was written down is the share of the right answers' words in the extractions", async () => {
+  const questions = ['the blue Danube', 'red', '1889'].map((gold) => ({ text: 'Which?', gold }));
+  const action = (kind: Action['kind'], text: string) => ({ kind, text }) as Action;
+  const extractions = [action('extraction', 'It was blue.'), action('extraction', 'Built in 1889')];
+  const rollout = { reward: 0, truncated: false, answers: [], task: await task({ questions }) };
+  const figures = (...actions: Action[]) => episodeFigures({ ...rollout, actions });
+  assert.equal(figures(...extractions, action('ordinary', 'red')).extracted, (1 / 2 + 0 + 1) / 3);
+  assert.equal(figures(action('ordinary', 'red')).extracted, undefined);
 });
 
 test('an episode that fails ends the others, and its error is told', async () => {

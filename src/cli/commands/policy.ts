@@ -53,7 +53,7 @@ const runSchema = z.object({
   options: z.record(z.string(), z.unknown()),
 });
 const RUN_FILE = 'run.json';
-const OPTION_KEYS = ['grade', 'data', 'corpus', 'objectives', 'questions', 'aware'] as const;
+const OPTION_KEYS = ['grade', 'data', 'corpus', 'objectives', 'questions', 'aware', 'turns'] as const;
 const whole = (name: string, min = 1) => numberOption(name, { integer: true, min });
 
 export function register(program: Command, io: CliIo): void {
@@ -118,6 +118,7 @@ function withEnvironment(command: Command): Command {
     .option('--objectives <n>', 'search: questions merged into one', whole('--objectives'))
     .option('--questions <n>', 'locomo, longmemeval: questions of an episode', whole('--questions'))
     .option('--aware', 'locomo, longmemeval: the extraction is shown the question')
+    .option('--turns <n>', 'locomo, longmemeval: turns of an episode, a stretch (default: all)', whole('--turns'))
     .option('--model <model>', 'catalogue name, hf: URI or path of a GGUF')
     .option('--context <tokens>', 'length of the context over all episodes that run at once', whole('--context', 128));
 }
@@ -198,6 +199,7 @@ function tellProgress(io: CliIo, progress: Progress, { steps, batch, group }: Tr
 
 async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
   const { evaluatePolicy } = await import('../../policy/evaluate.ts');
+  const { bootstrapInterval, mean } = await import('../../benchmarks/statistics.ts');
   const { loadCheckpoint } = await import('../../policy/checkpoint.ts');
   const { trainSettings } = await import('../../policy/settings.ts');
   const { openEnvironment } = await import('../../policy/environments/registry.ts');
@@ -239,11 +241,24 @@ async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
     await engine.setPolicy(policy);
     const after = await measure('policy', checkpoint?.state.step ?? 0);
     progress.done(`${tasks} tasks`);
-    io.result({ environment: environment.name, tasks, before, after }, () => {
+    const gains = Object.fromEntries(
+      Object.keys(before.episodes[0]!).map((name) => {
+        const differences = before.episodes.flatMap((episode, i) => {
+          const [one, other] = [after.episodes[i]![name], episode[name]];
+          return one === undefined || other === undefined ? [] : one - other;
+        });
+        return [name, { difference: mean(differences), ...bootstrapInterval(differences) }];
+      }),
+    );
+    io.result({ environment: environment.name, tasks, before, after, gains }, () => {
       const names = [...new Set([...Object.keys(before.metrics), ...Object.keys(after.metrics)])];
       const shown = (value: number | undefined) => value?.toFixed(3) ?? '';
-      const rows = names.map((name) => [name, shown(before.metrics[name]), shown(after.metrics[name])]);
-      return table([['', 'base', 'policy'], ...rows], [1, 2]);
+      const rows = names.map((name) => {
+        const gain = gains[name.replace(/^eval_(figures\/)?/, '')];
+        const interval = gain ? `${shown(gain.difference)} (${shown(gain.low)} to ${shown(gain.high)})` : '';
+        return [name, shown(before.metrics[name]), shown(after.metrics[name]), interval];
+      });
+      return table([['', 'base', 'policy', 'gain (95 %)'], ...rows], [1, 2, 3]);
     });
   } finally {
     progress.done();

@@ -14,6 +14,7 @@ export interface EnvironmentOptions {
   readonly objectives?: number | undefined;
   readonly questions?: number | undefined;
   readonly aware?: boolean | undefined;
+  readonly turns?: number | undefined;
 }
 
 /** @throws TmemError `usage` naming what is unknown or missing. */
