@@ -3,7 +3,7 @@
  * JSON lines. Notes are kept as text by default (`--write explicit`), so that an episode of a small model takes seconds.
  *   node bench/policy.ts [--model smollm2-135m] [--seed 1] [--grade easy] [--steps 96] [--minutes 55] [--set '{"lr": 1e-3}'] [--out DIR]
  * `--set` changes any setting of src/policy/settings.ts. It ends with the evaluation at which the minutes are over; a run in the same folder
- * goes on.
+ * goes on. `tmem policy eval --out DIR --env locomo --data FILE --turns 8` then says what was learned for conversations.
  */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +16,7 @@ import { hasCheckpoint } from '../src/policy/checkpoint.ts';
 import { type Grade, syntheticEnvironment } from '../src/policy/environments/synthetic.ts';
 import { evaluatePolicy } from '../src/policy/evaluate.ts';
 import { writeTrainingReport } from '../src/policy/report.ts';
+import { saveRun } from '../src/policy/run-file.ts';
 import { trainSettings } from '../src/policy/settings.ts';
 import { trainPolicy } from '../src/policy/train.ts';
 import { positive } from './support/options.ts';
@@ -50,6 +51,7 @@ const wanted = trainSettings('laptop', {
   },
 });
 const environment = syntheticEnvironment(options.grade as Grade);
+await saveRun(folder, { model: options.model, env: 'synthetic', options: { grade: options.grade } });
 const engine = await LlamaEngine.open({ modelPath: (await resolveModel(options.model)).path });
 line({
   bench: 'policy',

@@ -6,6 +6,7 @@ import { TmemError } from '../../engine/errors.ts';
 import type { Engine } from '../../engine/types.ts';
 import type { Environment } from '../../policy/environment.ts';
 import type { EnvironmentOptions } from '../../policy/environments/registry.ts';
+import { readRun, saveRun } from '../../policy/run-file.ts';
 import type { TrainSettings, TrainSettingsInput } from '../../policy/settings.ts';
 import type { TrainPolicyEvent } from '../../policy/train.ts';
 import { type CliIo, numberOption, type Progress } from '../io.ts';
@@ -37,7 +38,8 @@ interface TrainOptions extends ModelOptions {
   readonly set?: string;
 }
 
-interface EvalOptions extends ModelOptions {
+interface EvalOptions extends Omit<ModelOptions, 'env'> {
+  readonly env?: string;
   readonly out?: string;
   readonly adapter?: string;
   readonly tasks: number;
@@ -45,15 +47,8 @@ interface EvalOptions extends ModelOptions {
   readonly set?: string;
 }
 
-/** What a training began with, so that it can be gone on with by its folder alone. */
-const runSchema = z.object({
-  model: z.string().optional(),
-  context: z.number().optional(),
-  env: z.string(),
-  options: z.record(z.string(), z.unknown()),
-});
-const RUN_FILE = 'run.json';
 const OPTION_KEYS = ['grade', 'data', 'corpus', 'objectives', 'questions', 'aware', 'turns'] as const;
+const ENVIRONMENT = 'synthetic, locomo, longmemeval or search';
 const whole = (name: string, min = 1) => numberOption(name, { integer: true, min });
 
 export function register(program: Command, io: CliIo): void {
@@ -61,7 +56,7 @@ export function register(program: Command, io: CliIo): void {
     .command('policy')
     .description('train the model itself to extract and to answer (GRPO), and see what it learned');
 
-  withEnvironment(policy.command('train'))
+  withEnvironment(policy.command('train').option('--env <name>', ENVIRONMENT, 'synthetic'))
     .description('train a LoRA on the model by the outcome of whole episodes')
     .requiredOption('--out <dir>', 'folder of checkpoint, metrics and report')
     .option('--recipe <name>', 'laptop, or paper: 200 steps of 64 tasks, 8 episodes each, 1e-6', 'laptop')
@@ -91,9 +86,11 @@ export function register(program: Command, io: CliIo): void {
     .option('--steps <n>', 'steps in all', whole('--steps'))
     .action((options: { out: string; steps?: number }) => resume(io, options));
 
-  withEnvironment(policy.command('eval'))
+  withEnvironment(
+    policy.command('eval').option('--env <name>', `${ENVIRONMENT} (default: that of --out, or synthetic)`),
+  )
     .description('compare a policy with the model that it was trained from on held-out tasks')
-    .option('--out <dir>', 'folder of a training: its environment and settings')
+    .option('--out <dir>', 'folder of a training: its settings, its environment unless --env names one')
     .option('--adapter <file>', 'another policy, as a GGUF adapter')
     .option('--tasks <n>', 'held-out tasks', whole('--tasks'), 32)
     .option('--temperature <t>', 'of sampling; 0 is greedy', numberOption('--temperature'), 0)
@@ -111,7 +108,6 @@ export function register(program: Command, io: CliIo): void {
 
 function withEnvironment(command: Command): Command {
   return command
-    .option('--env <name>', 'synthetic, locomo, longmemeval or search', 'synthetic')
     .option('--grade <grade>', 'synthetic: easy, updates, distractors or two-hop', 'easy')
     .option('--data <file>', 'the published data, for all others')
     .option('--corpus <file>', 'search: the documents that are searched')
@@ -126,7 +122,6 @@ function withEnvironment(command: Command): Command {
 async function train(io: CliIo, options: TrainOptions): Promise<void> {
   const { trainSettings } = await import('../../policy/settings.ts');
   const { openEnvironment } = await import('../../policy/environments/registry.ts');
-  const { writeFileAtomic } = await import('../../engine/files.ts');
   const { hasCheckpoint } = await import('../../policy/checkpoint.ts');
   const settings = trainSettings(options.recipe, ownSettings(options));
   const environment = await openEnvironment(options.env, options);
@@ -135,7 +130,7 @@ async function train(io: CliIo, options: TrainOptions): Promise<void> {
   const engine = await open(io, options, settings);
   const { env, model, context } = options;
   const run = { model, context, env, options: Object.fromEntries(OPTION_KEYS.map((key) => [key, options[key]])) };
-  await writeFileAtomic(path.join(options.out, RUN_FILE), (write) => write(Buffer.from(JSON.stringify(run, null, 1))));
+  await saveRun(options.out, run);
   await runTraining(io, { engine, environment, settings, folder: options.out, resume: false });
 }
 
@@ -216,10 +211,13 @@ async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
         rollout: { ...checkpoint.settings.rollout, ...own.rollout },
       })
     : trainSettings('laptop', own);
-  const { engine, environment } =
-    out === undefined
-      ? { engine: await open(io, options, settings), environment: await openEnvironment(options.env, options) }
-      : await openRun(io, out, settings);
+  const run = out === undefined ? undefined : await readRun(out);
+  const environment =
+    run && options.env === undefined
+      ? await openEnvironment(run.env, run.options)
+      : await openEnvironment(options.env ?? 'synthetic', options);
+  const { model = run?.model, context = run?.context } = options;
+  const engine = await open(io, { model, context }, settings);
   const policy = adapter === undefined ? checkpoint!.state.policy : await loadPolicy(adapter, engine.model);
   const progress = io.progress('evaluation');
   const measure = async (label: string, step: number) => {
@@ -303,18 +301,6 @@ async function openRun(io: CliIo, folder: string, settings: TrainSettings) {
   const run = await readRun(folder);
   const environment = await openEnvironment(run.env, run.options);
   return { engine: await open(io, run, settings), environment };
-}
-
-async function readRun(folder: string): Promise<z.infer<typeof runSchema>> {
-  const { readFile } = await import('node:fs/promises');
-  const file = path.join(folder, RUN_FILE);
-  try {
-    return runSchema.parse(JSON.parse(await readFile(file, 'utf8')));
-  } catch (cause) {
-    throw new TmemError('missing', `${file} cannot be read; it says what the training in ${folder} began with.`, {
-      cause,
-    });
-  }
 }
 
 function ownSettings(options: TrainOptions): TrainSettingsInput {
