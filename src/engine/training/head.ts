@@ -16,8 +16,8 @@ export function fullHead(top: TopLayers): Head {
   return { linear: top.head, V: top.shape.V, rowOf: (token) => token };
 }
 
-/** ggml's blocked kernels want a multiple of this; a few more tokens make a number of them one. */
-const TOKENS_UNIT = 8;
+/** ggml's blocked BF16 kernels want a multiple of 32 where there is AVX-512; a few more tokens make a number of them one. */
+const TOKENS_UNIT = 32;
 
 /**
  * The head's rows of some tokens only: a softmax over the tokens that could be said, instead of the whole vocabulary. What it leaves out

@@ -5,10 +5,10 @@ import type { LoraTensors } from './tape.ts';
 import type { TopLayers } from './top-layers.ts';
 
 /**
- * ggml's blocked F32 kernels want a rank that is a multiple of this (B's product takes a third of the time), so A and B are filled up
- * with zeros. What is added to B has no gradient and stays 0.
+ * ggml's blocked F32 kernels want a rank that is a multiple of 16 where there is AVX-512, of 8 elsewhere (B's product takes a third of the
+ * time), so A and B are filled up with zeros. What is added to B has no gradient and stays 0.
  */
-const RANK_UNIT = 8;
+const RANK_UNIT = 16;
 
 /** A, A^T and B, and the moments of A and of B. */
 const TENSORS_A_SLOT = 9;
