@@ -71,7 +71,7 @@ describe('a head of some tokens', () => {
     const { V } = top.shape;
     const [{ batch }] = pieces as [(typeof pieces)[0]];
     const kept = new Set(batch.targets.map(({ token }) => token));
-    for (let token = 70; kept.size % 8 !== 0; token++) kept.add(token); // others are added to another number of tokens
+    for (let token = 70; kept.size % 32 !== 0; token++) kept.add(token); // others are added to another number of tokens
     const head = new CandidateHead(top, kept);
     assert.equal(head.V, kept.size);
     batch.setHead(head);
