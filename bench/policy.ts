@@ -21,6 +21,7 @@ import { trainSettings } from '../src/policy/settings.ts';
 import { trainPolicy } from '../src/policy/train.ts';
 import { positive } from './support/options.ts';
 import { setting } from './support/report.ts';
+import { SMALL_MODEL } from './support/small-model.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -45,8 +46,8 @@ const wanted = trainSettings('laptop', {
   ...{ batch: 3, group: 6 },
   ...own,
   rollout: {
-    ...{ write: options.write as 'explicit', note: false, format: 'lines', examples: 1, earlierTurns: 0 },
-    ...{ maxTokens: 16, maxCompletionLength: 64, budget: 512, parallel: 16 },
+    ...{ ...SMALL_MODEL, write: options.write as 'explicit' },
+    ...{ maxTokens: 16, maxCompletionLength: 64, parallel: 16 },
     ...own.rollout,
   },
 });

@@ -12,6 +12,7 @@ import { rollOutGroups } from '../src/policy/rollout.ts';
 import { trainSettings } from '../src/policy/settings.ts';
 import { positive } from './support/options.ts';
 import { ratios, setting, showSpread, spread, table } from './support/report.ts';
+import { SMALL_MODEL } from './support/small-model.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -29,8 +30,7 @@ const engine = await LlamaEngine.open({ modelPath: (await resolveModel(options.m
 const environment = syntheticEnvironment();
 const { rollout } = trainSettings('laptop', {
   rollout: {
-    ...{ write: options.write as 'explicit', note: false, format: 'lines', examples: 1, earlierTurns: 0 },
-    ...{ maxTokens: 48, budget: 512 },
+    ...{ ...SMALL_MODEL, write: options.write as 'explicit', maxTokens: 48 },
     ...JSON.parse(options.set),
   },
 });

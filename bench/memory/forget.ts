@@ -35,19 +35,15 @@ for (const n of numbers(options.forget)) {
   const after = (await rebuild(engine, history, { from: Math.floor(first / each), keeps })).at(-1)!;
   const seconds = (performance.now() - start) / 1000;
   const othersAfter = await recall(engine, others);
-  const forgottenRecall = await recall(
-    engine,
-    facts.filter((_, i) => gone.has(i)),
-  );
-  const controlsRight = (await controls(engine)).right;
   const compared = neverSeen.includes(n);
   const never = compared ? (await rebuild(engine, history, { from: 0, keeps })).at(-1)! : after;
   const weights = { before: history.at(-1)!.weights, after: after.weights, never: never.weights };
   const { same, deviation, proofs } = await prove(engine, pairs, weights);
+  const forgotten = facts.filter((_, i) => gone.has(i));
   const result = {
     forgotten: n,
     seconds: Math.round(seconds),
-    recalled: forgottenRecall,
+    recalled: await recall(engine, forgotten),
     logProb: {
       before: mean(proofs.map((p) => p.before)),
       after: mean(proofs.map((p) => p.after)),
@@ -55,7 +51,8 @@ for (const n of numbers(options.forget)) {
       base: mean(proofs.map((p) => p.base)),
     },
     ...(compared && { same, deviation }),
-    ...{ othersBefore, othersAfter, controls: controlsRight },
+    ...{ othersBefore, othersAfter },
+    controls: (await controls(engine)).right,
   };
   console.error(JSON.stringify(result));
   results.push(result);

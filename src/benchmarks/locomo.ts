@@ -78,7 +78,7 @@ export const locomo: Benchmark = {
     for await (const { value, where } of readJsonArray(file, 'conversations')) {
       const { sample_id: id, conversation, qa } = checked(sampleSchema, value, where);
       const said = turnsOf(conversation, where);
-      const places = new Map(said.map(({ place }, i) => [place, i]));
+      const places = new Map(said.flatMap(({ id }, i) => placesIn(id).map((place) => [place, i] as const)));
       const questions = qa.map((item, i) => questionOf(item, `${id}/${i}`, seed, places));
       samples.push({ id, turns: said.map(({ turn }) => turn), questions });
       if (samples.length >= most) break;
@@ -97,22 +97,22 @@ export const locomo: Benchmark = {
   },
 };
 
-/** `place` is the turn's id without the letter: `1:3`. */
+/** In their order, with the ids that evidence names them by. */
 function turnsOf(
   conversation: Readonly<Record<string, unknown>>,
   where: string,
-): { readonly place: string; readonly turn: Turn }[] {
+): { readonly id: string; readonly turn: Turn }[] {
   const numbers = Object.keys(conversation).flatMap((key) => /^session_(\d+)$/.exec(key)?.[1] ?? []);
   return numbers
     .sort((a, b) => Number(a) - Number(b))
     .flatMap((n) => {
       const session = checked(sessionSchema, conversation[`session_${n}`], `${where}: session_${n}`);
       const time = isoTime(conversation[`session_${n}_date_time`], `${where}: session_${n}_date_time`);
-      return session.flatMap(({ speaker, dia_id, text, blip_caption }) => {
+      return session.flatMap(({ speaker, dia_id: id, text, blip_caption }) => {
         const shared = blip_caption ? SHARED.replace('{caption}', () => blip_caption) : '';
         const content = [text, shared].filter(Boolean).join(' ');
         const turn: Turn = { role: 'user', speaker, content, time };
-        return content ? [{ place: dia_id.replace(/^D:?/, ''), turn }] : [];
+        return content ? [{ id, turn }] : [];
       });
     });
 }
@@ -140,9 +140,11 @@ function questionOf(
   return { ...common, ask: ask(category === 2 ? 'date' : 'phrase', question), reference: answer!, details };
 }
 
-/** Ids as published, `D1:3`; a few stand together (`D8:6; D9:17`) or are slightly off (`D:11:26`). */
+/** `1:3` of an id as published, `D1:3`; a few stand together (`D8:6; D9:17`) or are slightly off (`D:11:26`). */
+const placesIn = (ids: string): readonly string[] => ids.match(/\d+:\d+/g) ?? [];
+
 function evidenceIn(ids: readonly string[], places: ReadonlyMap<string, number>): number[] {
-  const found = ids.flatMap((id) => id.match(/\d+:\d+/g) ?? []).map((place) => places.get(place));
+  const found = ids.flatMap(placesIn).map((place) => places.get(place));
   return [...new Set(found.filter((index) => index !== undefined))].sort((a, b) => a - b);
 }
 

@@ -26,7 +26,7 @@ export function rolloutMetrics(groups: readonly (readonly Rollout[])[], advantag
     'completions/max_length': Math.max(...lengths),
     'completions/clipped_ratio': 1 - ended.length / rollouts.length,
     'completions/mean_terminated_length': mean(ended),
-    ...prefixed('figures/', figuresOf(rollouts)),
+    ...prefixed('figures/', meansOf(rollouts.map(episodeFigures))),
   };
 }
 
@@ -37,19 +37,15 @@ export function tokensOf(rollouts: readonly Rollout[]): number {
     .reduce((n, { prompt, answer }) => n + prompt.length + answer.length, 0);
 }
 
-/** Means of what episodes give beside the reward. */
-export function figuresOf(rollouts: readonly Rollout[]): Record<string, number> {
-  return meansOf(rollouts.map(episodeFigures));
-}
-
 /** What an episode gives beside the reward: the figures of its task, and how much of what is asked was written down. */
 export function episodeFigures({ task, actions, answers }: Rollout): Record<string, number> {
+  const figures = { ...task.figures?.(answers) };
   const extractions = actions.filter(({ kind }) => kind === 'extraction');
-  if (extractions.length === 0) return { ...task.figures?.(answers) };
+  if (extractions.length === 0) return figures;
   const kept = new Set(extractions.flatMap(({ text }) => plainWords(text)));
   // Of the words of each right answer.
   const extracted = task.questions.map(({ gold }) => mean(plainWords(gold).map((word) => (kept.has(word) ? 1 : 0))));
-  return { ...task.figures?.(answers), extracted: mean(extracted) };
+  return { ...figures, extracted: mean(extracted) };
 }
 
 /** By name, over those that have it. */

@@ -6,7 +6,6 @@ import { TmemError } from '../../engine/errors.ts';
 import type { Engine } from '../../engine/types.ts';
 import type { Environment } from '../../policy/environment.ts';
 import type { EnvironmentOptions } from '../../policy/environments/registry.ts';
-import { readRun, saveRun } from '../../policy/run-file.ts';
 import type { TrainSettings, TrainSettingsInput } from '../../policy/settings.ts';
 import type { TrainPolicyEvent } from '../../policy/train.ts';
 import { type CliIo, numberOption, type Progress } from '../io.ts';
@@ -130,7 +129,7 @@ async function train(io: CliIo, options: TrainOptions): Promise<void> {
   const engine = await open(io, options, settings);
   const { env, model, context } = options;
   const run = { model, context, env, options: Object.fromEntries(OPTION_KEYS.map((key) => [key, options[key]])) };
-  await saveRun(options.out, run);
+  await (await import('../../policy/run-file.ts')).saveRun(options.out, run);
   await runTraining(io, { engine, environment, settings, folder: options.out, resume: false });
 }
 
@@ -194,7 +193,7 @@ function tellProgress(io: CliIo, progress: Progress, { steps, batch, group }: Tr
 
 async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
   const { evaluatePolicy } = await import('../../policy/evaluate.ts');
-  const { bootstrapInterval, mean } = await import('../../benchmarks/statistics.ts');
+  const { pairedDifference } = await import('../../benchmarks/statistics.ts');
   const { loadCheckpoint } = await import('../../policy/checkpoint.ts');
   const { trainSettings } = await import('../../policy/settings.ts');
   const { openEnvironment } = await import('../../policy/environments/registry.ts');
@@ -211,6 +210,7 @@ async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
         rollout: { ...checkpoint.settings.rollout, ...own.rollout },
       })
     : trainSettings('laptop', own);
+  const { readRun } = await import('../../policy/run-file.ts');
   const run = out === undefined ? undefined : await readRun(out);
   const environment =
     run && options.env === undefined
@@ -241,11 +241,17 @@ async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
     progress.done(`${tasks} tasks`);
     const gains = Object.fromEntries(
       Object.keys(before.episodes[0]!).map((name) => {
-        const differences = before.episodes.flatMap((episode, i) => {
+        const both = before.episodes.flatMap((episode, i) => {
           const [one, other] = [after.episodes[i]![name], episode[name]];
-          return one === undefined || other === undefined ? [] : one - other;
+          return one === undefined || other === undefined ? [] : { one, other };
         });
-        return [name, { difference: mean(differences), ...bootstrapInterval(differences) }];
+        return [
+          name,
+          pairedDifference(
+            both.map(({ one }) => one),
+            both.map(({ other }) => other),
+          ),
+        ];
       }),
     );
     io.result({ environment: environment.name, tasks, before, after, gains }, () => {
@@ -271,6 +277,7 @@ async function exportPolicy(
   const { savePolicy } = await import('../../policy/adapter.ts');
   const { resolveModel } = await import('../../engine/models/store.ts');
   const { readGguf } = await import('../../engine/gguf/reader.ts');
+  const { readRun } = await import('../../policy/run-file.ts');
   const { out, to = out, merge } = options;
   const { state, model: fingerprint } = await loadCheckpoint(out);
   const { DEFAULT_MODEL } = await import('../../engine/models/catalogue.ts');
@@ -298,7 +305,7 @@ async function open(io: CliIo, { model, context }: Pick<ModelOptions, 'model' | 
 
 async function openRun(io: CliIo, folder: string, settings: TrainSettings) {
   const { openEnvironment } = await import('../../policy/environments/registry.ts');
-  const run = await readRun(folder);
+  const run = await (await import('../../policy/run-file.ts')).readRun(folder);
   const environment = await openEnvironment(run.env, run.options);
   return { engine: await open(io, run, settings), environment };
 }

@@ -51,7 +51,8 @@ export async function conversationEnvironment(
     episode(seed, split) {
       const random = randomSource(seedOf(benchmark.name, split, seed));
       const sample = oneOf(split === 'train' ? samples.slice(0, train) : samples.slice(train), random);
-      const { turns, questions: open } = length === undefined ? whole(sample) : stretchOf(sample, length, random);
+      const { turns, questions } = length === undefined ? sample : stretchOf(sample, length, random);
+      const open = [...questions];
       const asked: typeof open = [];
       while (asked.length < count && open.length > 0) asked.push(...open.splice(Math.floor(random() * open.length), 1));
       const over = (score: typeof f1) => (answers: readonly string[]) =>
@@ -68,17 +69,12 @@ export async function conversationEnvironment(
   };
 }
 
-interface Stretch {
-  readonly turns: Sample['turns'];
-  readonly questions: BenchmarkQuestion[];
-}
-
-function whole({ turns, questions }: Sample): Stretch {
-  return { turns, questions: [...questions] };
-}
-
 /** `length` turns around the evidence of a random question, and all questions whose evidence stands in them. */
-function stretchOf({ turns, questions }: Sample, length: number, random: () => number): Stretch {
+function stretchOf(
+  { turns, questions }: Sample,
+  length: number,
+  random: () => number,
+): Pick<Sample, 'turns' | 'questions'> {
   const { evidence } = oneOf(questions, random);
   const [first, last] = [evidence![0]!, evidence!.at(-1)!];
   const [low, high] = [Math.max(0, last - length + 1), Math.max(0, Math.min(first, turns.length - length))];
