@@ -39,14 +39,16 @@ function hop(from: Fact, to: Fact): Fact {
 }
 
 /** Like the default but for what it trains beside a pair, and no early end, so that all cost the same. */
-const PAIRS_ALONE: Recipe = { ...getRecipe('default'), gate: false, paraphrased: 0, stopLoss: 0, expand: [] };
+const PAIRS_ALONE: Recipe = {
+  ...getRecipe('default'),
+  ...{ gate: false, paraphrased: 0, stopLoss: 0, extraEpochs: 0, expand: [] },
+};
 
 async function write(recipe: Recipe): Promise<Record<string, number>> {
-  const trained = atEqualCost(engine, Number(options.passes));
   let state: MemoryState = emptyMemory(engine.model.fingerprint);
   for (const [w, list] of writes.entries()) {
     const pairs = asPairs(list, w).map((pair) => ({ ...pair, time: '2026-05-12' }));
-    state = (await writePairs(trained, state, pairs, recipe)).state;
+    state = (await writePairs(atEqualCost(engine, Number(options.passes)), state, pairs, recipe)).state;
   }
   return {};
 }

@@ -18,8 +18,9 @@ import { compareVariants } from './variants.ts';
 const { optimizer, stopLoss, stopShare, patience } = getRecipe('default');
 /** Random rows of A are of another size than the keys', and want a larger rate. */
 const PLAIN_ADAMW = { kind: 'adamw', lr: 5e-3, eps: 1e-8, beta1: 0.5 } as const;
-/** The default without other wordings, and as many replayed however many are forgotten. */
-const PAIRS_ALONE: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [], replayForgotten: 0 };
+/** The default without other wordings and without a second look, and as many replayed however many are forgotten. */
+const PAIRS_ALONE: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [], replayForgotten: 0, extraEpochs: 0 };
+const FORGOTTEN: Partial<Recipe> = { ...PAIRS_ALONE, replayForgotten: 32 };
 /** Nothing but a LoRA per write. */
 const PLAIN: Partial<Recipe> = {
   ...{ ...PAIRS_ALONE, rankPerPair: 0, init: 'random', replay: 0, anchors: 0, still: 0 },
@@ -103,7 +104,8 @@ const REMEDIES: readonly Remedy[] = [
   of('that, KL on its 2 anchors', { ...PAIRS_ALONE, distributions: true }),
   of('that, replay 32', { ...PAIRS_ALONE, replay: 32 }),
   of('that, rank 16', { ...PAIRS_ALONE, rank: 16 }),
-  of('that, up to 32 forgotten ones more', { ...PAIRS_ALONE, replayForgotten: 32 }),
+  of('that, up to 32 forgotten ones more', FORGOTTEN),
+  of('the last, looked at again after training', { ...FORGOTTEN, extraEpochs: 12 }),
   of('default: the last, also other wordings', { gate: false, paraphrased: 0 }),
   of('keys of all pairs, B anew', { ...PAIRS_ALONE, rank: 16, replay: 0 }, { together: true }),
 ];
@@ -122,12 +124,12 @@ const all = facts.flat();
 
 async function write({ recipe, engine: change, together = false, asPublished = false }: Remedy) {
   const changed = change ? change(engine) : engine;
-  const trained = asPublished ? changed : atEqualCost(changed, Number(options.passes));
   let state: MemoryState = emptyMemory(engine.model.fingerprint);
   let steps = 0;
   for (const [w, list] of facts.entries()) {
     const pairs = asPairs(list, w);
     const before = standingPairs(state.writes);
+    const trained = asPublished ? changed : atEqualCost(changed, Number(options.passes));
     const { state: next, record } = await (together
       ? writeTogether(trained, state, [...before, ...pairs], recipe, {})
       : writePairs(trained, state, pairs, recipe));

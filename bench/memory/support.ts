@@ -28,13 +28,19 @@ export async function openBench({ model, recipe, set }: Record<'model' | 'recipe
   return { engine, recipe: { ...getRecipe(recipe), ...JSON.parse(set) } as Recipe };
 }
 
-/** The engine, training so many epochs that every write passes over about as many samples, whatever is trained beside the pairs. */
+/**
+ * The engine for one write that passes over about so many samples, whatever is trained beside its pairs. What its first training leaves of
+ * them, as it ended early, is its second one's.
+ */
 export function atEqualCost(engine: Engine, passes: number): Engine {
+  let left = passes;
   return withMethods(engine, {
-    train: (request, onEvent) => {
+    train: async (request, onEvent) => {
       const samples = request.samples.length + (request.replay?.length ?? 0);
-      const epochs = Math.max(1, Math.round(passes / samples));
-      return engine.train({ ...request, epochs }, onEvent);
+      const epochs = Math.max(1, Math.round(left / samples));
+      const result = await engine.train({ ...request, epochs }, onEvent);
+      left -= result.epochs.length * samples;
+      return result;
     },
   });
 }
