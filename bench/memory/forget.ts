@@ -3,14 +3,17 @@
  * them is made from the whole ledger. What the model thinks of the forgotten answers, and what is left of the others.
  *   node bench/memory/forget.ts [--model qwen2.5-coder-1.5b] [--facts 100] [--each 16] [--forget 1,10] [--never 1,10] [--seed 1]
  * `--never` names those for which that other model is made; for a number that it leaves out, what was forgotten is compared with the base
- * model alone, which saves the training of every write.
+ * model alone. A ledger names its recipe and holds no settings, so there is no `--set` here.
  */
 import { prove } from '../../src/memory/prove.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
+import type { MemoryState } from '../../src/memory/types.ts';
 import { asPairs, makeFacts } from '../facts.ts';
 import { controls, openBench, readOptions, recall, report, writeMany } from './support.ts';
 
 const options = readOptions({ facts: '100', each: '16', forget: '1,10', never: '' });
+if (options.set !== '{}')
+  throw new Error('A write is made again by the name of its recipe: use --recipe without --set.');
 const { engine, recipe } = await openBench(options);
 const [count, each] = [Number(options.facts), Number(options.each)];
 const writes = Math.ceil(count / each);
@@ -20,10 +23,13 @@ const history = await writeMany(engine, lists.map(asPairs), recipe);
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 const numbers = (list: string) => list.split(',').map(Number);
 const neverSeen = numbers(options.never || options.forget);
+// From the middle of the ledger on, so that writes before and after theirs are there.
+const from = Math.floor(writes / 2);
+const first = from * each;
+/** The writes before them as that other model has them, once they are made. */
+let untouched: readonly MemoryState[] = [];
 const results = [];
 for (const n of numbers(options.forget)) {
-  // From the middle of the ledger on, so that writes before and after theirs are there.
-  const first = Math.floor(writes / 2) * each;
   const gone = new Set(Array.from({ length: n }, (_, i) => first + Math.floor((i * (count - first)) / n)));
   const pairs = lists.flatMap(asPairs).filter((_, i) => gone.has(i));
   const ids = new Set(pairs.map(({ id }) => id));
@@ -32,11 +38,18 @@ for (const n of numbers(options.forget)) {
   await engine.setFastWeights(history.at(-1)!.weights);
   const othersBefore = await recall(engine, others);
   const start = performance.now();
-  const after = (await rebuild(engine, history, { from: Math.floor(first / each), keeps })).at(-1)!;
+  const after = (await rebuild(engine, history, { from, keeps })).at(-1)!;
   const seconds = (performance.now() - start) / 1000;
   const othersAfter = await recall(engine, others);
   const compared = neverSeen.includes(n);
-  const never = compared ? (await rebuild(engine, history, { from: 0, keeps })).at(-1)! : after;
+  let never = after;
+  if (compared) {
+    const known = untouched.length > 0;
+    const begun = known ? [...untouched, ...history.slice(untouched.length)] : history;
+    const other = await rebuild(engine, begun, { from: known ? from : 0, keeps });
+    untouched = other.slice(0, from + 1);
+    never = other.at(-1)!;
+  }
   const weights = { before: history.at(-1)!.weights, after: after.weights, never: never.weights };
   const { same, deviation, proofs } = await prove(engine, pairs, weights);
   const forgotten = facts.filter((_, i) => gone.has(i));

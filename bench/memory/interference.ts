@@ -18,8 +18,11 @@ import { compareVariants } from './variants.ts';
 const { optimizer, stopLoss, stopShare, patience } = getRecipe('default');
 /** Random rows of A are of another size than the keys', and want a larger rate. */
 const PLAIN_ADAMW = { kind: 'adamw', lr: 5e-3, eps: 1e-8, beta1: 0.5 } as const;
+const DEFAULT: Partial<Recipe> = { gate: false, paraphrased: 0 };
 /** The default without other wordings and without a second look, and as many replayed however many are forgotten. */
-const PAIRS_ALONE: Partial<Recipe> = { gate: false, paraphrased: 0, expand: [], replayForgotten: 0, extraEpochs: 0 };
+const PAIRS_ALONE: Partial<Recipe> = { ...DEFAULT, expand: [], replayForgotten: 0, extraEpochs: 0 };
+/** B is pulled back to nothing at every step. */
+const TRUST = { ...optimizer, weightDecay: 70 };
 const FORGOTTEN: Partial<Recipe> = { ...PAIRS_ALONE, replayForgotten: 32 };
 /** Nothing but a LoRA per write. */
 const PLAIN: Partial<Recipe> = {
@@ -97,16 +100,18 @@ const REMEDIES: readonly Remedy[] = [
   of('+ stop, replay 16, null space', { ...KEYS_REPLAYED, init: 'null-space' }),
   of('keys', KEYS),
   of('keys, replay 16', KEYS_REPLAYED),
-  of('keys, replay 16, trust region', { ...KEYS_REPLAYED, optimizer: { ...optimizer, weightDecay: 70 } }),
+  of('keys, replay 16, trust region', { ...KEYS_REPLAYED, optimizer: TRUST }),
   of('keys, replay 16, orthogonal', KEYS_REPLAYED, { engine: orthogonal }),
   of('keys, replay 16, KL on 8 anchors', { ...KEYS_REPLAYED, anchors: 8, distributions: true }),
   of('keys, replay 16, still, anchors 2', PAIRS_ALONE),
   of('that, KL on its 2 anchors', { ...PAIRS_ALONE, distributions: true }),
+  of('that, trust region', { ...PAIRS_ALONE, optimizer: TRUST }),
   of('that, replay 32', { ...PAIRS_ALONE, replay: 32 }),
   of('that, rank 16', { ...PAIRS_ALONE, rank: 16 }),
   of('that, up to 32 forgotten ones more', FORGOTTEN),
   of('the last, looked at again after training', { ...FORGOTTEN, extraEpochs: 12 }),
-  of('default: the last, also other wordings', { gate: false, paraphrased: 0 }),
+  of('default: the last, also other wordings', DEFAULT),
+  of('default, trust region', { ...DEFAULT, optimizer: TRUST }),
   of('keys of all pairs, B anew', { ...PAIRS_ALONE, rank: 16, replay: 0 }, { together: true }),
 ];
 
