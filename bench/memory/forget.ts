@@ -26,8 +26,8 @@ const neverSeen = numbers(options.never || options.forget);
 // From the middle of the ledger on, so that writes before and after theirs are there.
 const from = Math.floor(writes / 2);
 const first = from * each;
-/** The writes before them as that other model has them, once they are made. */
-let untouched: readonly MemoryState[] = [];
+/** The history, with the writes before theirs as that other model makes them, once it has. */
+let apart: readonly MemoryState[] = history;
 const results = [];
 for (const n of numbers(options.forget)) {
   const gone = new Set(Array.from({ length: n }, (_, i) => first + Math.floor((i * (count - first)) / n)));
@@ -44,10 +44,8 @@ for (const n of numbers(options.forget)) {
   const compared = neverSeen.includes(n);
   let never = after;
   if (compared) {
-    const known = untouched.length > 0;
-    const begun = known ? [...untouched, ...history.slice(untouched.length)] : history;
-    const other = await rebuild(engine, begun, { from: known ? from : 0, keeps });
-    untouched = other.slice(0, from + 1);
+    const other = await rebuild(engine, apart, { from: apart === history ? 0 : from, keeps });
+    apart = [...other.slice(0, from + 1), ...history.slice(from + 1)];
     never = other.at(-1)!;
   }
   const weights = { before: history.at(-1)!.weights, after: after.weights, never: never.weights };

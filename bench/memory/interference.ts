@@ -15,7 +15,7 @@ import { asPairs, makeFacts } from '../facts.ts';
 import { atEqualCost, openBench, readOptions, recall } from './support.ts';
 import { compareVariants } from './variants.ts';
 
-const { optimizer, stopLoss, stopShare, patience } = getRecipe('default');
+const { optimizer, stopLoss, stopShare, patience, replayForgotten, extraEpochs } = getRecipe('default');
 /** Random rows of A are of another size than the keys', and want a larger rate. */
 const PLAIN_ADAMW = { kind: 'adamw', lr: 5e-3, eps: 1e-8, beta1: 0.5 } as const;
 const DEFAULT: Partial<Recipe> = { gate: false, paraphrased: 0 };
@@ -23,7 +23,7 @@ const DEFAULT: Partial<Recipe> = { gate: false, paraphrased: 0 };
 const PAIRS_ALONE: Partial<Recipe> = { ...DEFAULT, expand: [], replayForgotten: 0, extraEpochs: 0 };
 /** B is pulled back to nothing at every step. */
 const TRUST = { ...optimizer, weightDecay: 70 };
-const FORGOTTEN: Partial<Recipe> = { ...PAIRS_ALONE, replayForgotten: 32 };
+const FORGOTTEN: Partial<Recipe> = { ...PAIRS_ALONE, replayForgotten };
 /** Nothing but a LoRA per write. */
 const PLAIN: Partial<Recipe> = {
   ...{ ...PAIRS_ALONE, rankPerPair: 0, init: 'random', replay: 0, anchors: 0, still: 0 },
@@ -109,7 +109,7 @@ const REMEDIES: readonly Remedy[] = [
   of('that, replay 32', { ...PAIRS_ALONE, replay: 32 }),
   of('that, rank 16', { ...PAIRS_ALONE, rank: 16 }),
   of('that, up to 32 forgotten ones more', FORGOTTEN),
-  of('the last, looked at again after training', { ...FORGOTTEN, extraEpochs: 12 }),
+  of('the last, looked at again after training', { ...FORGOTTEN, extraEpochs }),
   of('default: the last, also other wordings', DEFAULT),
   of('default, trust region', { ...DEFAULT, optimizer: TRUST }),
   of('keys of all pairs, B anew', { ...PAIRS_ALONE, rank: 16, replay: 0 }, { together: true }),
