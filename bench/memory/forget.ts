@@ -9,12 +9,10 @@ import { prove } from '../../src/memory/prove.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
 import type { MemoryState } from '../../src/memory/types.ts';
 import { asPairs, makeFacts } from '../facts.ts';
-import { controls, openBench, readOptions, recall, report, writeMany } from './support.ts';
+import { controls, openForRebuild, readOptions, recall, report, writeMany } from './support.ts';
 
 const options = readOptions({ facts: '100', each: '16', forget: '1,10', never: '' });
-if (options.set !== '{}')
-  throw new Error('A write is made again by the name of its recipe: use --recipe without --set.');
-const { engine, recipe } = await openBench(options);
+const { engine, recipe } = await openForRebuild(options);
 const [count, each] = [Number(options.facts), Number(options.each)];
 const writes = Math.ceil(count / each);
 const facts = makeFacts(writes, each, Number(options.seed)).flat().slice(0, count);

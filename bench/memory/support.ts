@@ -28,6 +28,13 @@ export async function openBench({ model, recipe, set }: Record<'model' | 'recipe
   return { engine, recipe: { ...getRecipe(recipe), ...JSON.parse(set) } as Recipe };
 }
 
+/** Like `openBench`, where writes are made again: a ledger names its recipe and holds no settings. */
+export function openForRebuild(options: Record<'model' | 'recipe' | 'set', string>) {
+  if (options.set !== '{}')
+    throw new Error('A write is made again by the name of its recipe: use --recipe without --set.');
+  return openBench(options);
+}
+
 /**
  * The engine for one write that passes over about so many samples, whatever is trained beside its pairs. What its first training leaves of
  * them, as it ended early, is its second one's.

@@ -7,10 +7,10 @@ import { compareWeights } from '../../src/engine/adapter/fast-weights.ts';
 import { rebuild } from '../../src/memory/rebuild.ts';
 import { writePairs } from '../../src/memory/write.ts';
 import { asPairs, changed, makeFacts } from '../facts.ts';
-import { fingerprintOf, openBench, readOptions, recall, report, writeMany } from './support.ts';
+import { fingerprintOf, openForRebuild, readOptions, recall, report, writeMany } from './support.ts';
 
 const options = readOptions({ writes: '3', facts: '8' });
-const { engine, recipe } = await openBench(options);
+const { engine, recipe } = await openForRebuild(options);
 const facts = makeFacts(Number(options.writes), Number(options.facts), Number(options.seed));
 const history = await writeMany(engine, facts.map(asPairs), recipe);
 const [before, last] = [history.at(-2)!, history.at(-1)!];
