@@ -1,5 +1,5 @@
 /** How figures of repeated runs are put together, and shown. */
-export { type Setting, setting } from '../../src/benchmarks/setting.ts';
+export { type Setting, setting } from '../../src/report/setting.ts';
 
 export interface Spread {
   readonly median: number;

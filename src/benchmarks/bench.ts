@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { writeFileAtomic } from '../engine/files.ts';
 import { PROMPTS } from '../methods/prompts.ts';
-import { hashOfFile } from './fetch-data.ts';
+import { setting } from '../report/setting.ts';
+import { hashOfFile } from '../tasks/fetch-data.ts';
+import type { Benchmark, Sample } from '../tasks/types.ts';
 import { renderReport } from './report.ts';
 import { Results } from './results.ts';
 import { type RunOptions, runBenchmark } from './run.ts';
-import { setting } from './setting.ts';
 import { type Summary, summarise } from './summary.ts';
-import type { Benchmark, Sample } from './types.ts';
 
 export interface BenchOptions extends RunOptions {
   readonly benchmark: Benchmark;

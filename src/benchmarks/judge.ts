@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { complete, type Engine } from '../engine/types.ts';
-import type { Judge } from './types.ts';
+import type { Judge } from '../tasks/types.ts';
 
 const ATTEMPTS = 3;
 

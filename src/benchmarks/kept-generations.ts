@@ -8,7 +8,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
 import { withMethods } from '../engine/with-methods.ts';
-import { appendLine, readLines } from './json-lines.ts';
+import { appendLine, readLines } from '../report/json-lines.ts';
 
 const count = z.int().nonnegative();
 const doneSchema = z.object({

@@ -1,5 +1,5 @@
 /** One HTML file with the figures of a run: tables, plots, settings and prompts. */
-import { asHtml, htmlList, htmlTable, renderPage } from './page.ts';
+import { asHtml, htmlList, htmlTable, renderPage } from '../report/page.ts';
 import type { MemoryLine } from './results.ts';
 import { type Row, type Summary, shownScore } from './summary.ts';
 

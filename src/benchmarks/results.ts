@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { TmemError } from '../engine/errors.ts';
 import { writeFileAtomic } from '../engine/files.ts';
-import { appendLine, readLines } from './json-lines.ts';
+import { appendLine, readLines } from '../report/json-lines.ts';
 import { KeptGenerations } from './kept-generations.ts';
 import { KeptTrainings } from './kept-trainings.ts';
 

@@ -4,10 +4,10 @@ import { throwIfAborted } from '../engine/errors.ts';
 import type { Embedder, Engine } from '../engine/types.ts';
 import { metered } from '../methods/metered.ts';
 import type { Method, MethodSpec } from '../methods/types.ts';
+import type { Benchmark, BenchmarkQuestion, Judge, Sample } from '../tasks/types.ts';
 import { watchMemory } from './peak-memory.ts';
 import type { Results } from './results.ts';
 import { sampled } from './sampled.ts';
-import type { Benchmark, BenchmarkQuestion, Judge, Sample } from './types.ts';
 
 export interface RunOptions {
   readonly engine: Engine;

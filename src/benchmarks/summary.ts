@@ -1,7 +1,8 @@
 /** The figures of a run: per method, per category, and how methods differ on the same questions. */
+
+import type { Benchmark } from '../tasks/types.ts';
 import type { AnswerLine, MemoryLine } from './results.ts';
 import { bootstrapInterval, deviation, type Interval, mean, pairedDifference } from './statistics.ts';
-import type { Benchmark } from './types.ts';
 
 export interface Row {
   readonly method: string;

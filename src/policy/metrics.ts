@@ -1,6 +1,6 @@
 /** What is told of a step, under the names that TRL's GRPOTrainer logs, as one line of `metrics.jsonl`. */
 import { z } from 'zod';
-import { plainWords } from '../benchmarks/scoring/text.ts';
+import { plainWords } from '../tasks/scoring/text.ts';
 import { type Advantages, mean } from './advantages.ts';
 import { completionLength } from './gradient.ts';
 import type { Rollout } from './rollout.ts';

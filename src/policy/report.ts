@@ -1,9 +1,9 @@
 /** One HTML file on a training of a policy: what it learned, how, and what it writes down before and after. */
 import path from 'node:path';
-import { readLines } from '../benchmarks/json-lines.ts';
-import { asHtml, htmlList, htmlTable, renderPage } from '../benchmarks/page.ts';
-import { setting } from '../benchmarks/setting.ts';
 import { writeFileAtomic } from '../engine/files.ts';
+import { readLines } from '../report/json-lines.ts';
+import { asHtml, htmlList, htmlTable, renderPage } from '../report/page.ts';
+import { setting } from '../report/setting.ts';
 import { type EpisodeSample, sampleSchema } from './evaluate.ts';
 import { type Metrics, metricsSchema } from './metrics.ts';
 import { metricsFile, samplesFile } from './train.ts';

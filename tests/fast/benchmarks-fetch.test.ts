@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { download, fetchData, hashOfFile } from '../../src/benchmarks/fetch-data.ts';
 import { type PullProgress, SourceError } from '../../src/engine/models/context.ts';
+import { download, fetchData, hashOfFile } from '../../src/tasks/fetch-data.ts';
 
 const CONTENT = randomBytes(200_000);
 const SHA = createHash('sha256').update(CONTENT).digest('hex');

@@ -6,11 +6,11 @@ import { after, test } from 'node:test';
 import { KeptGenerations } from '../../src/benchmarks/kept-generations.ts';
 import { Results } from '../../src/benchmarks/results.ts';
 import { type RunEvent, type RunOptions, runBenchmark } from '../../src/benchmarks/run.ts';
-import type { Benchmark, BenchmarkQuestion, Sample } from '../../src/benchmarks/types.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
 import { complete, type GenerateRequest } from '../../src/engine/types.ts';
 import type { Turn } from '../../src/memory/types.ts';
 import type { MethodSpec } from '../../src/methods/types.ts';
+import type { Benchmark, BenchmarkQuestion, Sample } from '../../src/tasks/types.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tmem-bench-'));
 after(() => rmSync(folder, { recursive: true }));

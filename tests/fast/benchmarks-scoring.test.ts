@@ -8,12 +8,12 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { allMet, parseVerdict, rubricPrompt } from '../../src/benchmarks/scoring/clbench.ts';
-import { adversarialChoice, type LocomoCategory, scoreLocomo } from '../../src/benchmarks/scoring/locomo.ts';
-import { judgedRight, judgePrompt } from '../../src/benchmarks/scoring/longmemeval.ts';
-import { stem } from '../../src/benchmarks/scoring/porter.ts';
-import { answerBlock, scoreAnswers, splitAnswers } from '../../src/benchmarks/scoring/search.ts';
-import { exactMatch, f1, plainWords } from '../../src/benchmarks/scoring/text.ts';
+import { allMet, parseVerdict, rubricPrompt } from '../../src/tasks/scoring/clbench.ts';
+import { adversarialChoice, type LocomoCategory, scoreLocomo } from '../../src/tasks/scoring/locomo.ts';
+import { judgedRight, judgePrompt } from '../../src/tasks/scoring/longmemeval.ts';
+import { stem } from '../../src/tasks/scoring/porter.ts';
+import { answerBlock, scoreAnswers, splitAnswers } from '../../src/tasks/scoring/search.ts';
+import { exactMatch, f1, plainWords } from '../../src/tasks/scoring/text.ts';
 
 function table<T>(name: string): T {
   return JSON.parse(readFileSync(new URL(`../fixtures/scoring/${name}.json`, import.meta.url), 'utf8'));

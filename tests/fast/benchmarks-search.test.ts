@@ -3,13 +3,13 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { Corpus } from '../../src/benchmarks/search/corpus.ts';
-import { actionOf, PROMPTS, playSearch } from '../../src/benchmarks/search/environment.ts';
-import { type MergedQuestion, mergeQuestions, readQuestions } from '../../src/benchmarks/search/merge.ts';
-import { type SearchDetails, search } from '../../src/benchmarks/search.ts';
 import type { Embedder } from '../../src/engine/types.ts';
 import { type Turn, turnSchema } from '../../src/memory/types.ts';
 import type { Method, Question } from '../../src/methods/types.ts';
+import { Corpus } from '../../src/tasks/search/corpus.ts';
+import { actionOf, PROMPTS, playSearch } from '../../src/tasks/search/environment.ts';
+import { type MergedQuestion, mergeQuestions, readQuestions } from '../../src/tasks/search/merge.ts';
+import { type SearchDetails, search } from '../../src/tasks/search.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tmem-search-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

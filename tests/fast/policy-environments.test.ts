@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { locomo } from '../../src/benchmarks/locomo.ts';
-import type { Sample } from '../../src/benchmarks/types.ts';
 import type { Turn } from '../../src/memory/types.ts';
 import type { Agent } from '../../src/policy/environment.ts';
 import { conversationEnvironment } from '../../src/policy/environments/conversations.ts';
 import { openEnvironment } from '../../src/policy/environments/registry.ts';
 import { GRADES, type Grade, syntheticTask } from '../../src/policy/environments/synthetic.ts';
+import { locomo } from '../../src/tasks/locomo.ts';
+import type { Sample } from '../../src/tasks/types.ts';
 
 const asset = (name: string) => new URL(`../../assets/benchmarks/${name}`, import.meta.url).pathname;
 const anyTask = fc.record({

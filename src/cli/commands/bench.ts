@@ -4,11 +4,11 @@ import type { Command } from 'commander';
 import { contextFor } from '../../agent/context-size.ts';
 import type { RunEvent } from '../../benchmarks/run.ts';
 import type { Row, shownScore as ShowScore, Summary } from '../../benchmarks/summary.ts';
-import type { BenchmarkQuestion, Judge, Sample } from '../../benchmarks/types.ts';
 import { TmemError } from '../../engine/errors.ts';
 import type { Embedder, Engine } from '../../engine/types.ts';
 import { trainingOf } from '../../memory/recipe.ts';
 import type { MethodSpec } from '../../methods/types.ts';
+import type { BenchmarkQuestion, Judge, Sample } from '../../tasks/types.ts';
 import { type CliIo, numberOption } from '../io.ts';
 import { table } from '../table.ts';
 
@@ -70,10 +70,10 @@ export function register(program: Command, io: CliIo): void {
 }
 
 async function bench(io: CliIo, name: string, options: BenchOptions): Promise<void> {
-  const { getBenchmark } = await import('../../benchmarks/registry.ts');
+  const { getBenchmark } = await import('../../tasks/registry.ts');
   const { runBench } = await import('../../benchmarks/bench.ts');
   const { shownScore } = await import('../../benchmarks/summary.ts');
-  const { fetchData, hashOfFile } = await import('../../benchmarks/fetch-data.ts');
+  const { fetchData, hashOfFile } = await import('../../tasks/fetch-data.ts');
   const { ablation } = await import('../../methods/ablations.ts');
   const { getMethod } = await import('../../methods/registry.ts');
 

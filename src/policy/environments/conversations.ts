@@ -7,10 +7,11 @@
  *   in it.
  * - The last fifth of the conversations is held out.
  */
-import { exactMatch, f1 } from '../../benchmarks/scoring/text.ts';
-import type { Benchmark, BenchmarkQuestion, Sample } from '../../benchmarks/types.ts';
+
 import { TmemError } from '../../engine/errors.ts';
 import { randomSource } from '../../engine/training/random.ts';
+import { exactMatch, f1 } from '../../tasks/scoring/text.ts';
+import type { Benchmark, BenchmarkQuestion, Sample } from '../../tasks/types.ts';
 import { mean } from '../advantages.ts';
 import type { Environment } from '../environment.ts';
 import { seedOf } from '../seeds.ts';

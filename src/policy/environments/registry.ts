@@ -25,7 +25,7 @@ export async function openEnvironment(name: string, options: EnvironmentOptions 
   const { data } = options;
   if (data === undefined) throw new TmemError('usage', `The environment ${name} needs --data, the published file.`);
   if (name === 'search') return (await import('./search.ts')).searchEnvironment({ ...options, data });
-  const { getBenchmark } = await import('../../benchmarks/registry.ts');
+  const { getBenchmark } = await import('../../tasks/registry.ts');
   const { conversationEnvironment } = await import('./conversations.ts');
   return conversationEnvironment(getBenchmark(name), { ...options, data });
 }

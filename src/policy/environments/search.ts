@@ -1,11 +1,12 @@
 /**
- * Multi-objective search (benchmarks/search, after MEM1, arXiv 2506.15841) as an environment: every search is an ordinary action, what it
+ * Multi-objective search (tasks/search, after MEM1, arXiv 2506.15841) as an environment: every search is an ordinary action, what it
  * finds is taken into memory, and the reward is the mean F1 over the questions. The last fifth of the tasks is held out.
  */
-import { scoreAnswers } from '../../benchmarks/scoring/search.ts';
-import { playSearch } from '../../benchmarks/search/environment.ts';
-import { type SearchDetails, search } from '../../benchmarks/search.ts';
+
 import { randomSource } from '../../engine/training/random.ts';
+import { scoreAnswers } from '../../tasks/scoring/search.ts';
+import { playSearch } from '../../tasks/search/environment.ts';
+import { type SearchDetails, search } from '../../tasks/search.ts';
 import type { Environment } from '../environment.ts';
 import { seedOf } from '../seeds.ts';
 import { oneOf, splitAt } from './conversations.ts';

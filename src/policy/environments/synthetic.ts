@@ -11,11 +11,12 @@
  * in a form that can be read and that names whose it is, and to answer in as few words as are right. Sampled at temperature 1 even a tiny
  * model does both now and then, so that the episodes of a group differ.
  */
-import { exactMatch, f1 } from '../../benchmarks/scoring/text.ts';
+
 import { TmemError } from '../../engine/errors.ts';
 import { randomSource } from '../../engine/training/random.ts';
 import { holds } from '../../memory/recall.ts';
 import type { Turn } from '../../memory/types.ts';
+import { exactMatch, f1 } from '../../tasks/scoring/text.ts';
 import { mean } from '../advantages.ts';
 import type { Environment, Split, Task } from '../environment.ts';
 import { seedOf } from '../seeds.ts';
