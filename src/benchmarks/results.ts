@@ -104,10 +104,12 @@ export class Results {
     appendLine(this.answersFile, line);
   }
 
-  /** What was trained for the memory is then not kept any more. */
-  addMemory(line: MemoryLine): void {
-    this.#memories.push(line);
-    appendLine(this.#memoriesFile, line);
+  /** Of one reading. What was trained for it is then not kept any more. */
+  addMemories(lines: readonly MemoryLine[]): void {
+    for (const line of lines) {
+      this.#memories.push(line);
+      appendLine(this.#memoriesFile, line);
+    }
     this.trainings.clear();
   }
 }

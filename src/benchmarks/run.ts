@@ -6,7 +6,7 @@ import { metered } from '../methods/metered.ts';
 import type { Method, MethodSpec } from '../methods/types.ts';
 import type { Benchmark, BenchmarkQuestion, Judge, Sample } from '../tasks/types.ts';
 import { watchMemory } from './peak-memory.ts';
-import type { Results } from './results.ts';
+import type { MemoryLine, Results } from './results.ts';
 import { sampled } from './sampled.ts';
 
 export interface RunOptions {
@@ -56,18 +56,28 @@ export async function runBenchmark(
     const kept = results.trainings.around(results.generations.around(options.engine));
     const engine = sampled(kept, options.temperature, options.seed + run - 1);
     for (const sample of samples) {
-      for (const spec of options.methods) {
-        const open = sample.questions.filter(({ id }) => !done.has(key(run, spec.name, id)));
-        const apart = spec.aware || benchmark.play ? open.map((question) => [question]) : open.length > 0 ? [open] : [];
-        for (const questions of apart)
-          await remember(benchmark, sample, questions, { spec, run, engine, results, all, options });
+      const open: Open[] = options.methods
+        .map((spec) => ({ spec, questions: sample.questions.filter(({ id }) => !done.has(key(run, spec.name, id))) }))
+        .filter(({ questions }) => questions.length > 0);
+      const place: Place = { benchmark, sample, run, engine, results, all, options };
+      while (open.length > 0) {
+        const { spec, questions } = open.shift()!;
+        if (spec.aware || benchmark.play) for (const question of questions) await remember(place, spec, [question], []);
+        else for (const other of await remember(place, spec, questions, open)) open.splice(open.indexOf(other), 1);
       }
     }
   }
 }
 
-interface Place {
+/** A method and the questions that it has not answered yet. */
+interface Open {
   readonly spec: MethodSpec;
+  readonly questions: readonly BenchmarkQuestion[];
+}
+
+interface Place {
+  readonly benchmark: Benchmark;
+  readonly sample: Sample;
   readonly run: number;
   readonly engine: Engine;
   readonly results: Results;
@@ -75,14 +85,15 @@ interface Place {
   readonly options: RunOptions;
 }
 
-/** One memory and the questions that it answers. */
+/** One memory and the questions that it answers. @returns those of the others that have answered theirs from it, too */
 async function remember(
-  benchmark: Benchmark,
-  sample: Sample,
+  place: Place,
+  spec: MethodSpec,
   questions: readonly BenchmarkQuestion[],
-  { spec, run, engine, results, all, options }: Place,
-): Promise<void> {
-  const { budget, embedder, judge, signal, onEvent } = options;
+  others: readonly Open[],
+): Promise<readonly Open[]> {
+  const { benchmark, sample, run, engine, results, options } = place;
+  const { budget, embedder, signal, onEvent } = options;
   const where = { run, method: spec.name, sample: sample.id };
   const work = { turn: 0, turns: sample.turns.length, generations: 0, steps: 0 };
   const grow = (what: 'turn' | 'generations' | 'steps') => {
@@ -91,49 +102,79 @@ async function remember(
   };
   const meter = metered(engine, grow);
   const memory = watchMemory();
-  const start = performance.now();
   const reusedBefore = results.generations.reused;
+  let start = performance.now();
   try {
     await engine.setFastWeights(null);
     const alone = spec.aware || benchmark.play ? questions[0]! : undefined;
     const task = spec.aware ? alone?.question : undefined;
-    const method = await spec.open({ engine: meter.engine, budget, task, embedder, signal });
+    const first = await spec.open({ engine: meter.engine, budget, task, embedder, signal });
     for (const turn of sample.turns) {
       throwIfAborted(signal);
-      await method.observe(turn);
+      await first.observe(turn);
       grow('turn');
     }
-    await method.settle();
-    const limit = pLimit(options.parallel);
-    const answered = questions.map((question) =>
-      limit(async () => {
-        throwIfAborted(signal);
-        const began = performance.now();
-        const { text, contextTokens } = await answer(benchmark, method, sample, question, options);
-        const ms = Math.round(performance.now() - began);
-        const scores = await benchmark.score(question, text, judge, signal);
-        const { id, category, reference } = question;
-        const asked = { id, category, question: question.question, reference };
-        results.addAnswer({ ...where, ...asked, answer: text, scores, contextTokens, ms });
-        onEvent?.({ type: 'answered', ...where, done: results.answers.length, of: all });
-      }),
-    );
-    // All of them, so that none is still under way when the method is left.
-    const failed = (await Promise.allSettled(answered)).find((outcome) => outcome.status === 'rejected');
-    if (failed) throw failed.reason;
-    const { text, items, weights } = await method.kept();
-    const { promptTokens, outputTokens, trainedTokens, contexts } = meter.cost();
-    results.addMemory({
-      ...where,
-      ...(alone && { question: alone.id }),
-      ...{ text, items, weights, seconds: (performance.now() - start) / 1000, peakMiB: memory.peakMiB() },
-      ...{ promptTokens, outputTokens, trainedTokens, contexts: [...contexts] },
-      reused: results.generations.reused - reusedBefore,
-    });
+    await first.settle();
+    const reading = meter.cost();
+
+    const lines: MemoryLine[] = [];
+    const answerAll = async (method: Method, { name }: MethodSpec, asked: readonly BenchmarkQuestion[]) => {
+      const before = meter.cost();
+      await answerEach(place, method, name, asked);
+      const after = meter.cost();
+      const cost = (what: 'promptTokens' | 'outputTokens' | 'trainedTokens') =>
+        reading[what] + after[what] - before[what];
+      lines.push({
+        ...{ ...where, method: name, ...(alone && { question: alone.id }), ...(await method.kept()) },
+        ...{ seconds: (performance.now() - start) / 1000, peakMiB: memory.peakMiB() },
+        ...{ promptTokens: cost('promptTokens'), outputTokens: cost('outputTokens') },
+        trainedTokens: cost('trainedTokens'),
+        contexts: [...reading.contexts, ...after.contexts.slice(before.contexts.length)],
+        reused: results.generations.reused - reusedBefore,
+      });
+      start = performance.now();
+    };
+    await answerAll(first, spec, questions);
+    const joined: Open[] = [];
+    for (const other of others) {
+      const method = await first.as?.(other.spec.name);
+      if (!method) continue;
+      await answerAll(method, other.spec, other.questions);
+      joined.push(other);
+    }
+    results.addMemories(lines);
+    return joined;
   } finally {
     memory.stop();
     await engine.setFastWeights(null);
   }
+}
+
+async function answerEach(
+  { benchmark, sample, run, results, all, options }: Place,
+  method: Method,
+  name: string,
+  questions: readonly BenchmarkQuestion[],
+): Promise<void> {
+  const { judge, signal, onEvent, parallel } = options;
+  const where = { run, method: name, sample: sample.id };
+  const limit = pLimit(parallel);
+  const answered = questions.map((question) =>
+    limit(async () => {
+      throwIfAborted(signal);
+      const began = performance.now();
+      const { text, contextTokens } = await answer(benchmark, method, sample, question, options);
+      const ms = Math.round(performance.now() - began);
+      const scores = await benchmark.score(question, text, judge, signal);
+      const { id, category, reference } = question;
+      const asked = { id, category, question: question.question, reference };
+      results.addAnswer({ ...where, ...asked, answer: text, scores, contextTokens, ms });
+      onEvent?.({ type: 'answered', ...where, done: results.answers.length, of: all });
+    }),
+  );
+  // All of them, so that none is still under way when the method is left.
+  const failed = (await Promise.allSettled(answered)).find((outcome) => outcome.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 async function answer(

@@ -8,7 +8,7 @@ import { none } from './none.ts';
 import { bm25, rag } from './rag.ts';
 import { raw, trainedSummary } from './raw.ts';
 import { summary } from './summary.ts';
-import { tmemMethods, tmemWith } from './tmem.ts';
+import { getTmem, tmemMethods } from './tmem.ts';
 import type { MethodSpec } from './types.ts';
 
 const METHODS: readonly MethodSpec[] = [
@@ -18,9 +18,9 @@ const METHODS: readonly MethodSpec[] = [
 
 export const methodNames = METHODS.map(({ name }) => name);
 
-/** A method, or a variant of tmem with settings (`tmemWith`). @throws TmemError `usage` for an unknown name or setting. */
+/** A method, or a variant of tmem with settings (`getTmem`). @throws TmemError `usage` for an unknown name or setting. */
 export function getMethod(name: string): MethodSpec {
-  const method = METHODS.find((m) => m.name === name) ?? tmemWith(name);
+  const method = METHODS.find((m) => m.name === name) ?? getTmem(name);
   if (!method) throw new TmemError('usage', `There is no method "${name}"; use one of ${methodNames.join(', ')}.`);
   return method;
 }

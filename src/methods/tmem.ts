@@ -1,7 +1,7 @@
 /**
  * TMEM (arXiv 2606.04536) as this project makes it, its agent-side variants, and explicit memory alone. The loop, and what of it is not
  * the paper's, is in agent/episode.ts; the write in memory/write.ts. Here:
- * - The recipe is the default one. For ablations a name may be followed by settings, such as `tmem:recipe=paper+init=random`: see `tmemWith`.
+ * - The recipe is the default one. For ablations a name may be followed by settings, such as `tmem:recipe=paper+init=random`: see `getTmem`.
  * - `tmem` does not know the question while it reads. `tmem-aware` does, as in the paper's benchmarks: the extraction sees it, and the memory
  *   is made for it alone.
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
@@ -11,6 +11,7 @@
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { answerQuestion } from '../agent/answer.ts';
 import { Episode } from '../agent/episode.ts';
@@ -18,12 +19,12 @@ import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
 import { nearestPairs } from '../memory/nearest.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
-import type { Writer } from '../memory/types.ts';
+import type { Turn, Writer } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
 import { ANSWER_TOKENS, answerFrom, bytesOf, mostThatFit, taskOf } from './common.ts';
 import { SHOWN } from './rag.ts';
 import { Turns } from './turns.ts';
-import type { MethodSpec } from './types.ts';
+import type { Method, MethodOptions, MethodSpec } from './types.ts';
 
 interface Variant {
   readonly aware?: boolean;
@@ -39,76 +40,126 @@ interface Variant {
   readonly budget?: number;
 }
 
-function spec(name: string, description: string, variant: Variant = {}): MethodSpec {
-  const { aware = false, explicitOnly = false, useExplicit = true, retrieve = 0 } = variant;
-  const keepsTurns = variant.turns ?? false;
-  const recipe = variant.recipe ?? getRecipe('default');
+/** What was read, and the memory that came of it; how a question is answered from it is up to a variant. */
+interface Reading {
+  readonly options: MethodOptions;
+  readonly episode: Episode;
+  readonly said: Turn[];
+}
+
+/** All of a variant that takes part in its reading, all else left as it is by default. */
+const asItReads = ({
+  aware = false,
+  explicitOnly = false,
+  recipe = getRecipe('default'),
+  budget,
+}: Variant): Variant => ({
+  ...{ aware, explicitOnly, recipe, budget },
+});
+
+async function openReading(options: MethodOptions, variant: Variant): Promise<Reading> {
+  const { engine } = options;
+  const { aware, explicitOnly, recipe = getRecipe('default'), budget = options.budget } = asItReads(variant);
+  const write: Writer = (state, pairs, step) => writePairs(engine, state, pairs, recipe, step);
+  const episode = await Episode.open({
+    ...{ engine, write, budget, method: explicitOnly ? 'explicit' : 'tmem' },
+    ...(aware && { task: taskOf(true, options), questionAware: true }),
+  });
+  return { options, episode, said: [] };
+}
+
+/** @throws TmemError `usage` for a budget that has no room for the turns that the variant keeps. */
+function answering(reading: Reading, variant: Variant): Method {
+  const { options, episode, said } = reading;
+  const { engine, signal } = options;
+  const { explicitOnly = false, useExplicit = true, retrieve = 0 } = variant;
+  const turns = variant.turns ? new Turns(options, options.embedder) : undefined;
+  let kept = 0;
+  const keepTurns = async () => {
+    if (!turns) return;
+    for (; kept < said.length; kept++) await turns.observe(said[kept]!);
+    await turns.settle();
+  };
   return {
-    ...{ name, description, source: 'arXiv 2606.04536', aware, ...(keepsTurns && { embeds: true }) },
-    async open(options) {
-      const { engine, signal } = options;
-      const budget = variant.budget ?? options.budget;
-      const write: Writer = (state, pairs, step) => writePairs(engine, state, pairs, recipe, step);
-      const episode = await Episode.open({
-        ...{ engine, write, budget, method: explicitOnly ? 'explicit' : 'tmem' },
-        ...(aware && { task: taskOf(true, options), questionAware: true }),
-      });
-      const turns = keepsTurns ? new Turns(options, options.embedder) : undefined;
+    async observe(turn) {
+      throwIfAborted(signal);
+      await episode.observe(turn, { signal });
+      said.push(turn);
+    },
+    async settle() {
+      throwIfAborted(signal);
+      await episode.write({ signal });
+      await keepTurns();
+    },
+    async answer(question) {
+      const { text, maxTokens = ANSWER_TOKENS } = question;
+      if (turns) {
+        const pairs = standingPairs(episode.snapshot.state.writes);
+        const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
+        const facts = pairs.filter((pair) => near.has(pair)).map(noteOf);
+        const layOut = (found: readonly number[]) => [...facts, turns.layOut(found)].join('\n');
+        const shown = await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut);
+        return answerFrom(options, shown, question, { fastWeights: true });
+      }
+      const asked = { maxTokens, useExplicit, retrieve, signal };
+      const { answer, tokens } = await answerQuestion(engine, episode.snapshot.state, text, asked);
+      return { text: answer, contextTokens: tokens };
+    },
+    async kept() {
+      const { explicit, weights, writes } = episode.snapshot.state;
+      const lines = (useExplicit ? explicit : '').split('\n').filter(Boolean);
+      const pairs = standingPairs(writes);
+      const shown = retrieve > 0 ? pairs.map(noteOf) : [];
       return {
-        async observe(turn) {
-          throwIfAborted(signal);
-          await episode.observe(turn, { signal });
-          await turns?.observe(turn);
-        },
-        async settle() {
-          throwIfAborted(signal);
-          await episode.write({ signal });
-          await turns?.settle();
-        },
-        async answer(question) {
-          const { text, maxTokens = ANSWER_TOKENS } = question;
-          if (turns) {
-            const pairs = standingPairs(episode.snapshot.state.writes);
-            const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
-            const facts = pairs.filter((pair) => near.has(pair)).map(noteOf);
-            const layOut = (found: readonly number[]) => [...facts, turns.layOut(found)].join('\n');
-            const shown = await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut);
-            return answerFrom(options, shown, question, { fastWeights: true });
-          }
-          const asked = { maxTokens, useExplicit, retrieve, signal };
-          const { answer, tokens } = await answerQuestion(engine, episode.snapshot.state, text, asked);
-          return { text: answer, contextTokens: tokens };
-        },
-        async kept() {
-          const { explicit, weights, writes } = episode.snapshot.state;
-          const lines = (useExplicit ? explicit : '').split('\n').filter(Boolean);
-          const pairs = standingPairs(writes);
-          const shown = retrieve > 0 ? pairs.map(noteOf) : [];
-          return {
-            text: [...(turns?.chunks ?? []), ...lines, ...shown].join('\n'),
-            items: explicitOnly ? lines.length : pairs.length,
-            weights: bytesOf(weights),
-          };
-        },
+        text: [...(turns?.chunks ?? []), ...lines, ...shown].join('\n'),
+        items: explicitOnly ? lines.length : pairs.length,
+        weights: bytesOf(weights),
       };
+    },
+    async as(name) {
+      const other = tmemVariant(name)?.variant;
+      if (!other || !isDeepStrictEqual(asItReads(other), asItReads(variant))) return undefined;
+      const method = answering(reading, other);
+      await method.settle();
+      return method;
     },
   };
 }
 
-const VARIANTS: Readonly<Record<string, readonly [description: string, variant: Variant]>> = {
-  tmem: ['TMEM: fast weights trained on pairs, and a short explicit memory.', {}],
-  'tmem-aware': ["TMEM as in the paper's benchmarks: the extraction sees the question.", { aware: true }],
-  'tmem-weights': ['TMEM answering from the weights alone.', { useExplicit: false }],
-  'tmem-retrieve': ['TMEM with the five nearest pairs beside the question.', { retrieve: 5 }],
-  'tmem-hybrid': [
-    'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
-    { retrieve: 5, turns: true, useExplicit: false },
-  ],
-  explicit: ['The loop of TMEM with its explicit memory alone: Delta = 0.', { explicitOnly: true }],
+function specOf(name: string, { description, variant }: Described): MethodSpec {
+  return {
+    ...{ name, description, source: 'arXiv 2606.04536', aware: variant.aware ?? false },
+    ...(variant.turns && { embeds: true }),
+    open: async (options) => answering(await openReading(options, variant), variant),
+  };
+}
+
+interface Described {
+  readonly description: string;
+  readonly variant: Variant;
+}
+
+const VARIANTS: Readonly<Record<string, Described>> = {
+  tmem: { description: 'TMEM: fast weights trained on pairs, and a short explicit memory.', variant: {} },
+  'tmem-aware': {
+    description: "TMEM as in the paper's benchmarks: the extraction sees the question.",
+    variant: { aware: true },
+  },
+  'tmem-weights': { description: 'TMEM answering from the weights alone.', variant: { useExplicit: false } },
+  'tmem-retrieve': { description: 'TMEM with the five nearest pairs beside the question.', variant: { retrieve: 5 } },
+  'tmem-hybrid': {
+    description:
+      'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
+    variant: { retrieve: 5, turns: true, useExplicit: false },
+  },
+  explicit: {
+    description: 'The loop of TMEM with its explicit memory alone: Delta = 0.',
+    variant: { explicitOnly: true },
+  },
 };
 
-export const tmemMethods: readonly MethodSpec[] = Object.entries(VARIANTS).map(([name, [description, variant]]) =>
-  spec(name, description, variant),
+export const tmemMethods: readonly MethodSpec[] = Object.entries(VARIANTS).map(([name, described]) =>
+  specOf(name, described),
 );
 
 const count = z.coerce.number().int().positive();
@@ -123,26 +174,37 @@ const settingsSchema = z.strictObject({
 });
 
 /**
- * One of the variants with settings of its own, as `NAME:KEY=VALUE+KEY=VALUE`: recipe, init, trainsA, rank, layers, epochs, and budget. A rank is
- * then that of every write, however many pairs it has.
+ * One of the variants, or one with settings of its own as `NAME:KEY=VALUE+KEY=VALUE`: recipe, init, trainsA, rank, layers, epochs, and budget. A
+ * rank is then that of every write, however many pairs it has.
  * @throws TmemError `usage` naming the settings there are; undefined when the name is not that of a variant.
  */
-export function tmemWith(whole: string): MethodSpec | undefined {
-  const [, name = '', given = ''] = /^([^:]+):(.*)$/.exec(whole) ?? [];
-  const found = VARIANTS[name];
-  if (!found) return undefined;
-  const entries = given.split('+').map((entry) => entry.split('=').map((part) => part.trim()));
+export function getTmem(whole: string): MethodSpec | undefined {
+  const described = tmemVariant(whole);
+  return described && specOf(whole, described);
+}
+
+function tmemVariant(whole: string): Described | undefined {
+  const [name, ...given] = whole.split(':');
+  const found = VARIANTS[name!];
+  if (!found || given.length === 0) return found;
+  const settings = given.join(':');
+  const entries = settings.split('+').map((entry) => entry.split('=').map((part) => part.trim()));
   const parsed = settingsSchema.safeParse(Object.fromEntries(entries));
   if (!parsed.success || entries.some((entry) => entry.length !== 2)) {
     const keys = Object.keys(settingsSchema.shape).join(', ');
-    throw new TmemError('usage', `"${given}" are no settings of ${name}; give KEY=VALUE, separated by +, of ${keys}.`);
+    throw new TmemError(
+      'usage',
+      `"${settings}" are no settings of ${name}; give KEY=VALUE, separated by +, of ${keys}.`,
+    );
   }
   const { recipe, budget, rank, ...rest } = parsed.data;
   const changes = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-  const [description, variant] = found;
-  return spec(whole, `${description} Settings: ${given}.`, {
-    ...variant,
-    recipe: { ...getRecipe(recipe), ...changes, ...(rank !== undefined && { rank, rankPerPair: 0 }) },
-    ...(budget !== undefined && { budget }),
-  });
+  return {
+    description: `${found.description} Settings: ${settings}.`,
+    variant: {
+      ...found.variant,
+      recipe: { ...getRecipe(recipe), ...changes, ...(rank !== undefined && { rank, rankPerPair: 0 }) },
+      ...(budget !== undefined && { budget }),
+    },
+  };
 }

@@ -50,6 +50,8 @@ export interface Method {
   /** Nothing is remembered of a question. */
   answer(question: Question): Promise<Answer>;
   kept(): Promise<Kept>;
+  /** The same memory, as the method of that name answers from it: one that would have read the stream in the same way. undefined for all others. */
+  as?(name: string): Promise<Method | undefined>;
 }
 
 export interface MethodSpec {

@@ -39,7 +39,7 @@ test('what was added is there when the folder is opened again, and half a line o
   const out = join(folder, 'again');
   const first = await Results.open(out, { budget: 100 });
   first.addAnswer(ANSWER);
-  first.addMemory(MEMORY);
+  first.addMemories([MEMORY]);
   appendFileSync(first.answersFile, '{"run":1,"meth');
   const second = await Results.open(out, { budget: 100 });
   assert.deepEqual([second.answers, second.memories], [[ANSWER], [MEMORY]]);

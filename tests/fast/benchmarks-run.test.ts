@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -130,6 +139,52 @@ test('every method reads every sample once and answers its questions; answers, s
   assert.deepEqual(events.filter((event) => event.type === 'answered').at(-1), {
     ...{ type: 'answered', run: 1, method: 'all', sample: 's2', done: 4, of: 4 },
   });
+});
+
+test('methods of one memory share its reading, whichever of them has questions left', async () => {
+  const out = join(folder, 'one-reading');
+  const { spec, seen } = keeper('long');
+  const shared: MethodSpec = {
+    ...spec,
+    open: async (given) => {
+      const method = await spec.open(given);
+      const short = {
+        ...method,
+        answer: async () => ({ text: 'Rex', contextTokens: 1 }),
+        kept: async () => ({ text: '', items: 0, weights: 0 }),
+      };
+      return { ...method, as: async (name) => (name === 'short' ? short : undefined) };
+    },
+  };
+  const methods = [shared, { ...keeper('short').spec, name: 'short' }, keeper('apart').spec];
+  const results = await Results.open(out, {});
+  await runBenchmark(benchmark, samples, results, options(reader(), methods));
+  assert.deepEqual([seen.observed, seen.settled], [6, 2], 'the short one reads nothing');
+  const answersOf = (method: string) => results.answers.filter((line) => line.method === method);
+  assert.deepEqual(
+    answersOf('short').map(({ answer, contextTokens }) => [answer, contextTokens]),
+    Array.from({ length: 4 }, () => ['Rex', 1]),
+  );
+  assert.equal(answersOf('apart').length, 4);
+  assert.deepEqual(
+    results.memories.map(({ method, sample, items, contexts }) => [method, sample, items, contexts.length]),
+    ['s1', 's2'].flatMap((id) => [
+      ['long', id, 3, 2],
+      ['short', id, 0, 0],
+      ['apart', id, 3, 2],
+    ]),
+  );
+
+  // One that was broken off before its last answer does not make the others answer again.
+  const lines = readFileSync(results.answersFile, 'utf8').split('\n').filter(Boolean);
+  const left = lines.filter((line) => !(line.includes('"long"') && line.includes('s2/1')));
+  const again = join(folder, 'one-reading-again');
+  await Results.open(again, {});
+  writeFileSync(join(again, 'answers.jsonl'), `${left.join('\n')}\n`);
+  await runBenchmark(benchmark, samples, await Results.open(again, {}), options(reader(), methods));
+  const kept = readFileSync(join(again, 'answers.jsonl'), 'utf8').split('\n').filter(Boolean);
+  assert.equal(kept.length, lines.length);
+  assert.equal(seen.observed, 9);
 });
 
 test('an aware method has a memory of its own for every question, which it knows while it reads', async () => {

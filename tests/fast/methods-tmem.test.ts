@@ -90,6 +90,31 @@ test('tmem-hybrid: the nearest pairs and turns are beside the question, which th
   assert.ok((await method.kept()).weights > 0);
 });
 
+test('variants that read in the same way answer from one reading as they would from their own', async () => {
+  const engine = learner();
+  const turns = talk(SUBJECTS);
+  const method = await reading(tmem, engine, turns);
+  const trained = trainings(engine).length;
+  const asked = { text: 'What is the sky?', query: 'sky' };
+  for (const name of ['tmem-weights', 'tmem-retrieve', 'tmem-hybrid']) {
+    const other = await method.as?.(name);
+    const answer = await other!.answer(asked);
+    const request = generated(engine).at(-1)!;
+    assert.equal(trainings(engine).length, trained, 'nothing is trained again');
+
+    const itself = learner();
+    const own = await reading(getMethod(name), itself, turns);
+    assert.deepEqual([answer, await other!.kept()], [await own.answer(asked), await own.kept()], name);
+    assert.deepEqual(request.prompt, generated(itself).at(-1)!.prompt, name);
+  }
+  for (const name of ['tmem-aware', 'explicit', 'rag', 'tmem:layers=2', 'tmem-weights:budget=400'])
+    assert.equal(await method.as?.(name), undefined, name);
+
+  const other = await reading(getMethod('tmem:layers=2'), learner(), turns);
+  assert.equal(await other.as?.('tmem-weights'), undefined);
+  assert.ok(await other.as?.('tmem-weights:layers=2'));
+});
+
 test('tmem-aware: the extraction sees the question', async () => {
   for (const spec of [tmem, tmemAware]) {
     const engine = learner();
