@@ -1,5 +1,6 @@
 /** The contexts of the method as chat messages: (q, h, m), (q, h, m, d), and (q, m) for a question. */
 import type { ChatMessage, Engine } from '../engine/types.ts';
+import { withDates } from '../memory/dates.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair, Turn } from '../memory/types.ts';
 import { EXTRACTION, MEMORY_HEADER, NOTE, RETRIEVED, SYSTEM } from './prompts.ts';
@@ -82,6 +83,9 @@ function layOut(turns: readonly Turn[]): string {
 export async function countTokens(engine: Engine, messages: readonly ChatMessage[]): Promise<number> {
   return (await engine.tokenize(await engine.renderChat(messages))).length;
 }
+
+/** The turn with the dates of what it says relative to its day, where that is known. */
+export const withDatesOf = (turn: Turn): Turn => ({ ...turn, content: withDates(turn.content, turn.time) });
 
 /** Turns as lines `[date] Name: text`. */
 export function transcript(turns: readonly Turn[]): string {

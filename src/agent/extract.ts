@@ -2,7 +2,7 @@
 import { type ChatMessage, complete, type Engine, type JsonSchema } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
-import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
+import { countTokens, extractionContext, noteContext, transcript, withDatesOf } from './context.ts';
 import { overlooked } from './coverage.ts';
 import {
   answerWords,
@@ -76,7 +76,7 @@ export interface Extraction {
   readonly dropped: DropCounts;
   /** New lines for the explicit memory: the policy's note, and parts whose answer could not be read as they stand (all, without a note). */
   readonly notes: readonly string[];
-  /** What was extracted from. */
+  /** What was extracted from, with the dates of what is said relative to its day. */
   readonly parts: readonly (readonly WorkingTurn[])[];
   /** How many of them gave no readable answer. */
   readonly unreadable: number;
@@ -85,9 +85,10 @@ export interface Extraction {
 /** @throws TmemError as `Engine.generate` does. */
 export async function extract(
   engine: Engine,
-  session: readonly WorkingTurn[],
+  said: readonly WorkingTurn[],
   options: ExtractOptions = {},
 ): Promise<Extraction> {
+  const session = said.map(({ turn, index }) => ({ turn: withDatesOf(turn), index }));
   const parts = await chunk(engine, session, options);
   // The parts do not depend on each other's answers: they are decoded together.
   const answers = await Promise.all(

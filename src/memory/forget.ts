@@ -1,4 +1,5 @@
 /** Forgetting: which pairs, and what of the text goes with them. */
+import { withoutDates } from './dates.ts';
 import { normalise, recalls } from './recall.ts';
 import type { Pair, WriteRecord } from './types.ts';
 
@@ -37,7 +38,7 @@ export function withoutPairs(text: string, pairs: readonly Pair[]): string {
 const TELLING_WORDS = 3;
 
 function tells(sentence: string, pair: Pair): boolean {
-  const words = normalise(sentence);
-  const isQuoted = words.split(' ').length >= TELLING_WORDS && normalise(pair.source).includes(words);
+  const words = normalise(withoutDates(sentence));
+  const isQuoted = words.split(' ').length >= TELLING_WORDS && normalise(withoutDates(pair.source)).includes(words);
   return isQuoted || recalls(sentence, pair);
 }

@@ -13,7 +13,7 @@ import type { Method, MethodOptions, MethodSpec } from './types.ts';
 export const SHOWN = 10;
 
 async function openRetrieval(options: MethodOptions, embedder: Embedder | undefined): Promise<Method> {
-  const turns = new Turns(options, embedder);
+  const turns = new Turns(options, { embedder });
   return {
     observe: (turn) => turns.observe(turn),
     settle: () => turns.settle(),

@@ -6,14 +6,15 @@
  *   is made for it alone.
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
- * - `tmem-hybrid` has the turns themselves as explicit memory: beside the five nearest pairs it shows the turns that `rag` would show, to
- *   theta0 + Delta.
+ * - `tmem-hybrid` has the turns themselves, with dates (memory/dates.ts), as explicit memory: beside the five nearest pairs it shows the turns
+ *   nearest to the question, looked for in their context, too, to theta0 + Delta; `tmem-hybrid-text` shows the same to theta0.
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { answerQuestion } from '../agent/answer.ts';
+import { withDatesOf } from '../agent/context.ts';
 import { Episode } from '../agent/episode.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
@@ -34,6 +35,8 @@ interface Variant {
   readonly retrieve?: number;
   /** The turns are kept, too, and those nearest to a question are shown beside it. */
   readonly turns?: boolean;
+  /** Questions are answered by theta0. */
+  readonly textOnly?: boolean;
   /** Default: the default recipe. */
   readonly recipe?: Recipe;
   /** In the place of the budget that all methods have. */
@@ -73,11 +76,11 @@ function answering(reading: Reading, variant: Variant): Method {
   const { options, episode, said } = reading;
   const { engine, signal } = options;
   const { explicitOnly = false, useExplicit = true, retrieve = 0 } = variant;
-  const turns = variant.turns ? new Turns(options, options.embedder) : undefined;
+  const turns = variant.turns ? new Turns(options, { embedder: options.embedder, inContext: true }) : undefined;
   let kept = 0;
   const keepTurns = async () => {
     if (!turns) return;
-    for (; kept < said.length; kept++) await turns.observe(said[kept]!);
+    for (; kept < said.length; kept++) await turns.observe(withDatesOf(said[kept]!));
     await turns.settle();
   };
   return {
@@ -99,7 +102,7 @@ function answering(reading: Reading, variant: Variant): Method {
         const facts = pairs.filter((pair) => near.has(pair)).map(noteOf);
         const layOut = (found: readonly number[]) => [...facts, turns.layOut(found)].join('\n');
         const shown = await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut);
-        return answerFrom(options, shown, question, { fastWeights: true });
+        return answerFrom(options, shown, question, { fastWeights: !variant.textOnly });
       }
       const asked = { maxTokens, useExplicit, retrieve, signal };
       const { answer, tokens } = await answerQuestion(engine, episode.snapshot.state, text, asked);
@@ -151,6 +154,11 @@ const VARIANTS: Readonly<Record<string, Described>> = {
     description:
       'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
     variant: { retrieve: 5, turns: true, useExplicit: false },
+  },
+  'tmem-hybrid-text': {
+    description:
+      'The text of tmem-hybrid, answered by the base model: what the weights add to it is what tmem-hybrid has more.',
+    variant: { retrieve: 5, turns: true, useExplicit: false, textOnly: true },
   },
   explicit: {
     description: 'The loop of TMEM with its explicit memory alone: Delta = 0.',

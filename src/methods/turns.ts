@@ -1,6 +1,7 @@
 /**
  * The turns as they were said, found again by their words (BM25: Robertson and Zaragoza 2009) and, with an embedder, by their vectors, too,
- * fused by reciprocal rank (Cormack et al., SIGIR 2009). A chunk is a turn with its date and speaker, or a piece of a long one.
+ * fused by reciprocal rank (Cormack et al., SIGIR 2009). A chunk is a turn with its date and speaker, or a piece of a long one. Of the turns that
+ * hold the answers to 231 questions of LoCoMo, 60 % are among ten that are found so, 67 % when turns are also looked for in their context (LOG.md).
  */
 import { transcriptLine } from '../agent/context.ts';
 import { throwIfAborted } from '../engine/errors.ts';
@@ -13,18 +14,26 @@ import type { MethodOptions, Question } from './types.ts';
 /** Of each list that is fused. */
 const FUSED = 50;
 
+export interface TurnsOptions {
+  readonly embedder?: Embedder | undefined;
+  /** A chunk is also looked for by what was said right before and after it: an answer often does not say what it was asked. Default false. */
+  readonly inContext?: boolean | undefined;
+}
+
 export class Turns {
   readonly #options: MethodOptions;
   readonly #embedder: Embedder | undefined;
   readonly #limit: number;
   readonly #chunks: string[] = [];
-  readonly #words = new TextIndex();
-  readonly #vectors = new VectorIndex();
+  readonly #alone: Index;
+  readonly #inContext: Index | undefined;
 
   /** @throws TmemError `usage` for a budget that has no room for chunks. */
-  constructor(options: MethodOptions, embedder: Embedder | undefined) {
+  constructor(options: MethodOptions, { embedder, inContext = false }: TurnsOptions = {}) {
     this.#options = options;
     this.#embedder = embedder;
+    this.#alone = new Index(embedder);
+    this.#inContext = inContext ? new Index(embedder) : undefined;
     this.#limit = chunkTokens(options);
     checkBudget(options, this.#limit);
   }
@@ -43,22 +52,28 @@ export class Turns {
   async settle(): Promise<void> {
     const { signal } = this.#options;
     throwIfAborted(signal);
-    const fresh = this.#chunks.slice(this.#words.size);
+    const from = this.#alone.size;
+    const fresh = this.#chunks.slice(from);
     if (fresh.length === 0) return;
-    if (this.#embedder) this.#vectors.add(await this.#embedder.embed(fresh, { signal }));
-    this.#words.add(fresh);
+    const around = (i: number) => this.#chunks.slice(Math.max(0, i - 1), i + 2).join('\n');
+    await this.#inContext?.add(
+      fresh.map((_, i) => around(from + i)),
+      signal,
+    );
+    await this.#alone.add(fresh, signal);
   }
 
   /** Indices of the n chunks nearest to a question, best first. */
   async nearest({ query, text }: Question, n: number): Promise<number[]> {
     const wanted = query ?? text;
-    const byWords = this.#words.search(wanted, FUSED);
-    let found: readonly Hit[] = byWords;
-    if (this.#embedder) {
-      const [vector] = await this.#embedder.embed([wanted], { query: true, signal: this.#options.signal });
-      found = fuse([byWords, this.#vectors.search(vector!, FUSED)]);
-    }
-    return found.slice(0, n).map(({ index }) => index);
+    const { signal } = this.#options;
+    const [vector] = (await this.#embedder?.embed([wanted], { query: true, signal })) ?? [];
+    const rankings = [this.#alone, ...(this.#inContext ? [this.#inContext] : [])].flatMap((index) =>
+      index.search(wanted, vector),
+    );
+    return fuse(rankings)
+      .slice(0, n)
+      .map(({ index }) => index);
   }
 
   /** Chunks in the order in which they were said. */
@@ -67,5 +82,31 @@ export class Turns {
       .toSorted((a, b) => a - b)
       .map((i) => this.#chunks[i]!)
       .join('\n');
+  }
+}
+
+/** The same texts by their words, and by their vectors where there is an embedder. */
+class Index {
+  readonly #embedder: Embedder | undefined;
+  readonly #words = new TextIndex();
+  readonly #vectors = new VectorIndex();
+
+  constructor(embedder: Embedder | undefined) {
+    this.#embedder = embedder;
+  }
+
+  get size(): number {
+    return this.#words.size;
+  }
+
+  async add(texts: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    if (this.#embedder) this.#vectors.add(await this.#embedder.embed(texts, { signal }));
+    this.#words.add(texts);
+  }
+
+  /** Each way's ranking. */
+  search(query: string, vector: Float32Array | undefined): Hit[][] {
+    const byWords = this.#words.search(query, FUSED);
+    return vector ? [byWords, this.#vectors.search(vector, FUSED)] : [byWords];
   }
 }

@@ -23,7 +23,16 @@ const optionsOf = (name: string) => ({ embedder, budget: BUDGET, ...(getMethod(n
 test('every method has a name of its own, says what it is and where it was published; an unknown one is refused', () => {
   assert.deepEqual([...methodNames].sort(), [
     ...['amem', 'bm25', 'explicit', 'full', 'mem1', 'mem1-aware', 'memagent', 'memagent-aware', 'none', 'rag', 'raw'],
-    ...['summary', 'tmem', 'tmem-aware', 'tmem-hybrid', 'tmem-retrieve', 'tmem-weights', 'trained-summary'],
+    ...[
+      'summary',
+      'tmem',
+      'tmem-aware',
+      'tmem-hybrid',
+      'tmem-hybrid-text',
+      'tmem-retrieve',
+      'tmem-weights',
+      'trained-summary',
+    ],
   ]);
   for (const name of methodNames) {
     const { description, source, aware } = getMethod(name);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bm25, rag } from '../../src/methods/rag.ts';
 import { fuse, TextIndex, VectorIndex } from '../../src/methods/retrieval.ts';
+import { Turns } from '../../src/methods/turns.ts';
 import { digesting, filler, generated, reading, shownIn, talk, wordEmbedder } from '../support/methods.ts';
 import { said } from '../support/scripted.ts';
 
@@ -130,4 +131,22 @@ test('a long turn is several chunks with its date and speaker, of which only the
   const shown = shownIn(generated(engine).at(-1)!);
   assert.match(shown, /\[Sunday 1 March 2026\] Ann: /);
   assert.ok(shown.includes('y150 ') && !shown.includes('x10 '));
+});
+
+test('in its context a turn is found that does not say what it was asked', async () => {
+  const engine = digesting();
+  const talked = [...talk(SUBJECTS.slice(0, 12), 20), said('Which colour has the gate?'), said('Teal.')];
+  for (const embedder of [undefined, wordEmbedder()]) {
+    for (const inContext of [false, true]) {
+      const turns = new Turns({ engine, budget: 2048 }, { embedder, inContext });
+      for (const turn of talked) await turns.observe(turn);
+      await turns.settle();
+      const found = await turns.nearest({ text: 'gate colour' }, 2);
+      assert.equal(found[0], 12);
+      assert.equal(found[1] === 13, inContext, `${found}`);
+      await turns.observe(said('The gate is gone.'));
+      await turns.settle();
+      assert.ok((await turns.nearest({ text: 'gate gone' }, 1)).includes(talked.length), 'added later');
+    }
+  }
 });

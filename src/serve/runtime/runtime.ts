@@ -3,6 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import pLimit, { type LimitFunction as Limit } from 'p-limit';
+import { localTime } from '../../agent/context.ts';
 import { bindRecipe } from '../../agent/recipes.ts';
 import type { TraceEvent } from '../../agent/trace.ts';
 import { groundsOf } from '../../agent/why.ts';
@@ -165,7 +166,7 @@ class Sessions implements Runtime {
         if (!before) throw new TmemError('missing', `Session ${session} holds no pair ${id} any more.`);
         const { also: _, ...rest } = before;
         const { id: next } = pairOf({ instruction: before.instruction, output }, before.turn);
-        const time = new Date().toISOString().slice(0, 16);
+        const time = localTime(new Date());
         const pair: Pair = { ...rest, id: next, output, source: output, time, origin: 'user' };
         const [record] = await writeInto(maintained, [pair], this.#parts.settings);
         return record!;
