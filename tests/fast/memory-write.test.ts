@@ -4,126 +4,37 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { TmemError } from '../../src/engine/errors.ts';
-import { ScriptedEngine } from '../../src/engine/scripted.ts';
-import type { FastWeights, GenerateRequest, Sample, TrainRequest } from '../../src/engine/types.ts';
+import type { ScriptedEngine } from '../../src/engine/scripted.ts';
+import type { FastWeights } from '../../src/engine/types.ts';
 import { GATE, GATE_TALK } from '../../src/memory/anchors.ts';
 import { divergence } from '../../src/memory/gate.ts';
 import { ORDINARY, ordinarySamples } from '../../src/memory/ordinary.ts';
 import { normalise } from '../../src/memory/recall.ts';
-import { getRecipe, type Recipe, recipeNames } from '../../src/memory/recipe.ts';
+import { getRecipe, recipeNames } from '../../src/memory/recipe.ts';
 import { anchorSamples } from '../../src/memory/samples.ts';
-import { emptyMemory, type MemoryState, type Pair, type WriteEvent, type WriteRecord } from '../../src/memory/types.ts';
+import type { MemoryState, Pair, WriteEvent, WriteRecord } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
+import {
+  begun,
+  fact,
+  facts,
+  fresh,
+  type Habits,
+  initialisations,
+  learner,
+  leavesAsWas,
+  PAPER,
+  RECIPE,
+  render,
+  trainings,
+} from '../support/learner.ts';
 import { lastMessage } from '../support/scripted.ts';
-
-const ASKED_BY_THE_GATE: readonly string[] = [...GATE, ...GATE_TALK.map((messages) => messages.at(-1)!.content)];
 
 const home = mkdtempSync(join(tmpdir(), 'tmem-write-'));
 process.env.TMEM_HOME = home; // the base model's own answers are kept there
 after(() => rmSync(home, { recursive: true, force: true }));
 
-/** As the default: shards, keys, a gate. */
-const RECIPE: Recipe = {
-  name: 'test',
-  rank: 3,
-  rankPerPair: 0,
-  layers: 2,
-  mode: 'shard',
-  init: 'keys',
-  trainsA: false,
-  optimizer: { kind: 'adamw', lr: 1e-3 },
-  epochs: 5,
-  batch: 64,
-  candidates: 0,
-  still: 0,
-  stopLoss: 0.1,
-  stopShare: 0.75,
-  patience: 2,
-  replay: 8,
-  replayForgotten: 0,
-  extraEpochs: 0,
-  anchors: 6,
-  gate: true,
-  paraphrased: 0,
-  distributions: false,
-  expand: [],
-  distil: false,
-  scale: 40,
-  ridge: 0.03,
-};
-const PAPER = getRecipe('paper');
-
-function fact(name: string, value = `${name}ish`): Pair {
-  const text = `The ${name} is ${value}.`;
-  return {
-    id: name + value,
-    instruction: `What is the ${name}?`,
-    output: value,
-    source: text,
-    turn: 0,
-    origin: 'user',
-  };
-}
-const facts = (prefix: string, n: number) => Array.from({ length: n }, (_, i) => fact(`${prefix}${i}`));
-
-interface Habits {
-  /** Recalled of the pairs that it was trained on, the first so many. Default all. */
-  readonly recalls?: number;
-  /** Prompts of the gate that it answers otherwise with fast weights. Default none. */
-  readonly spoilt?: number;
-  /** It does so only when a number of B is larger than this. Default 0. */
-  readonly spoiltAbove?: number;
-  /** Called before every answer. */
-  readonly onReply?: (request: GenerateRequest) => void;
-}
-
-/** With fast weights it answers what it was trained on, without them it answers everything in its own words. */
-function learner({
-  recalls = Number.POSITIVE_INFINITY,
-  spoilt = 0,
-  spoiltAbove = 0,
-  onReply,
-}: Habits = {}): ScriptedEngine {
-  const engine: ScriptedEngine = new ScriptedEngine({
-    reply: (request, weights) => {
-      onReply?.(request);
-      const question = lastMessage(request);
-      const own = `on: ${question}`;
-      if (!weights) return own;
-      const size = Math.max(...weights.tensors[0]!.b);
-      if (size > spoiltAbove && ASKED_BY_THE_GATE.slice(0, spoilt).includes(question)) return 'spoilt';
-      const samples = trainings(engine).flatMap(({ samples, stop }) =>
-        samples.slice(0, Math.min(stop!.samples, recalls)),
-      );
-      const trained = samples.findLast(({ prompt }) => prompt.includes(` ${question} `));
-      return trained ? trained.answer.replace(/ <\|end\|>$/, '') : own;
-    },
-  });
-  return engine;
-}
-
-const trainings = (engine: ScriptedEngine): TrainRequest[] =>
-  engine.calls.flatMap((call) => (call.type === 'train' ? [call.request] : []));
-const initialisations = (engine: ScriptedEngine) =>
-  engine.calls.flatMap((call) => (call.type === 'initialise' ? [call.request] : []));
-const render = (engine: ScriptedEngine, pairs: readonly Pair[]): Promise<Sample[]> =>
-  Promise.all(pairs.map((pair) => engine.renderSample(pair.instruction, pair.output)));
-const fresh = (engine: ScriptedEngine) => emptyMemory(engine.model.fingerprint);
-
-/** A state with one write of three facts in it, in force. */
-async function begun(engine: ScriptedEngine, recipe: Recipe = RECIPE): Promise<MemoryState> {
-  const { state, record } = await writePairs(engine, fresh(engine), facts('first', 3), recipe);
-  assert.equal(record.verdict, 'committed');
-  return state;
-}
-
-/** Whatever is done, the weights in force and the given state are afterwards the same numbers as before. */
-async function leavesAsWas(engine: ScriptedEngine, state: MemoryState, act: () => Promise<void>): Promise<void> {
-  const before = structuredClone(state);
-  await act();
-  assert.equal(engine.weights, state.weights);
-  assert.deepEqual(state, before);
-}
+const ASKED_BY_THE_GATE: readonly string[] = [...GATE, ...GATE_TALK.map((messages) => messages.at(-1)!.content)];
 
 test('an empty list of pairs is a record and nothing else: no training, no question, the weights as they were', async () => {
   const engine = learner();
@@ -451,173 +362,6 @@ test('interrupted in the middle of training, of the quiz or of the gate: the ear
     const { record } = await writePairs(engine, state, pairs, RECIPE);
     assert.equal(record.verdict, 'committed', `${moment}: it can be tried again`);
   }
-});
-
-const WEIGHTS: FastWeights = {
-  ...{ rank: 1, alpha: 1 },
-  tensors: [{ name: 'blk.0.ffn_up.weight', a: new Float32Array(4), b: new Float32Array(4), inputs: 4, outputs: 4 }],
-};
-
-/** A ledger of writes with these pairs each. */
-function ledger(state: MemoryState, ...writes: [WriteRecord['verdict'], Pair[]][]): MemoryState {
-  const records = writes.map(
-    ([verdict, pairs], i): WriteRecord => ({
-      ...{ id: `w${i}`, time: '', recipe: 'default', loss: [], recalled: 0, ms: 0 },
-      verdict,
-      pairs,
-    }),
-  );
-  return { ...state, weights: state.weights ?? WEIGHTS, writes: [...state.writes, ...records] };
-}
-
-const questionOf = (sample: Sample) => /What is the \w+\?/.exec(sample.prompt)![0];
-
-/** What the last training replayed. */
-const replayed = (engine: ScriptedEngine) => trainings(engine).at(-1)!.replay!.map(questionOf);
-
-test('the pairs remembered worst are replayed, more of them where more are forgotten, and none of a refused write', async () => {
-  const committed = [...facts('a', 12), ...facts('b', 8)];
-  // The scripted engine's losses rise from pair to pair: 0, .05, .1, ...
-  const worst = committed.map((pair) => pair.instruction).reverse();
-  const recipe: Recipe = { ...RECIPE, init: 'svd', anchors: 0, replay: 4 };
-  const replay = async (changes: Partial<Recipe>) => {
-    const engine = learner();
-    const state = ledger(
-      fresh(engine),
-      ['committed', facts('a', 12)],
-      ['refused', facts('bad', 9)],
-      ['committed', facts('b', 8)],
-    );
-    await writePairs(engine, state, [fact('new')], { ...recipe, ...changes });
-    return replayed(engine);
-  };
-  assert.deepEqual(await replay({ replayForgotten: 0 }), worst.slice(0, 4));
-  assert.deepEqual(await replay({ replayForgotten: 3, stopLoss: 0.6 }), worst.slice(0, 7), 'no more than allowed');
-  assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 0.6 }), worst.slice(0, 8), 'those of a loss of .6 on');
-  assert.deepEqual(await replay({ replayForgotten: 9, stopLoss: 1 }), worst.slice(0, 4), 'none is forgotten');
-  assert.deepEqual(await replay({ replay: 0, replayForgotten: 9 }), []);
-});
-
-test('earlier pairs that are forgotten after the training are trained on, with those replayed, from the weights that it gave', async () => {
-  const recipe: Recipe = { ...RECIPE, anchors: 0, replay: 4, replayForgotten: 3, stopLoss: 0.6 };
-  const write = async (changes: Partial<Recipe>, earlier = 20) => {
-    const engine = learner();
-    const events: WriteEvent[] = [];
-    const before = ledger(fresh(engine), ['committed', facts('a', earlier)]);
-    const options = { onEvent: (event: WriteEvent) => void events.push(event) };
-    const { state, record } = await writePairs(engine, before, [fact('new')], { ...recipe, ...changes }, options);
-    return { state, record, events, trained: trainings(engine) };
-  };
-  // The scripted engine's losses rise from pair to pair: 0, .05, .1, ...
-  const worst = facts('a', 20).map((pair) => pair.instruction);
-  worst.reverse();
-
-  const once = await write({ extraEpochs: 0 });
-  assert.equal(once.trained.length, 1);
-
-  const { state, record, events, trained } = await write({ extraEpochs: 7 });
-  assert.equal(trained.length, 2);
-  const [first, second] = trained.map((request) => ({ ...request, replay: request.replay!.map(questionOf) }));
-  assert.deepEqual(first!.replay, worst.slice(0, 7));
-  assert.deepEqual(second!.replay, worst.slice(0, 7));
-  assert.deepEqual([second!.epochs, second!.stop], [7, { ...first!.stop, share: 1 }]);
-  assert.deepEqual([second!.samples, second!.frozen, second!.still], [first!.samples, first!.frozen, first!.still]);
-  assert.deepEqual(
-    second!.weights.tensors.map(({ a }) => a),
-    first!.weights.tensors.map(({ a }) => a),
-  );
-  assert.notDeepEqual(second!.weights, first!.weights, 'B is where the first training left it');
-  assert.ok(state.weights!.rank > second!.weights.rank);
-
-  const told = events.flatMap((event) => (event.type === 'replay' ? [event.pairs] : []));
-  assert.deepEqual(told, [7, 7]);
-  const steps = events.flatMap((e) => (e.type === 'train' && e.event.type === 'step' ? [e.event.step] : []));
-  assert.deepEqual(
-    steps,
-    record.loss.map((_, i) => i + 1),
-    'steps are counted over both',
-  );
-
-  const unreplayed = await write({ extraEpochs: 7, replay: 0 });
-  assert.deepEqual(
-    unreplayed.trained.map(({ replay }) => replay!.map(questionOf)),
-    [[], worst.slice(0, 3)],
-    'no more than allowed',
-  );
-  assert.equal((await write({ extraEpochs: 7, stopLoss: 1 })).trained.length, 1, 'none is forgotten');
-  assert.equal((await write({ extraEpochs: 7 }, 0)).trained.length, 1, 'there is none');
-});
-
-/** The questions whose losses were looked at last, of which the weakest were to be replayed. */
-function candidates(engine: ScriptedEngine): string[] {
-  return engine.calls
-    .flatMap((call) => (call.type === 'evaluate' ? [call.request.samples] : []))
-    .at(-1)!
-    .map(questionOf);
-}
-
-test('the candidates of replay are spread over all committed pairs, come round to each of them, and none is of a refused write', async () => {
-  const recipe: Recipe = { ...RECIPE, init: 'svd', replay: 1, anchors: 0 };
-  const committed = [...facts('a', 600), ...facts('b', 424)];
-  const places = new Map(committed.map((pair, i) => [pair.instruction, i]));
-  const seen = new Set<string>();
-  for (let empty = 0; empty < 40; empty++) {
-    const engine = learner();
-    const state = ledger(
-      fresh(engine),
-      ['committed', facts('a', 600)],
-      ['refused', facts('bad', 9)],
-      ['committed', facts('b', 424)],
-      ...Array.from({ length: empty }, (): ['empty', []] => ['empty', []]),
-    );
-    await writePairs(engine, state, [fact('new')], recipe);
-    const taken = candidates(engine);
-    assert.deepEqual(replayed(engine), taken.slice(-1), 'the one with the highest loss');
-    assert.deepEqual(
-      taken.map((question) => Math.floor(places.get(question)! / 4)),
-      Array.from({ length: 256 }, (_, i) => i),
-      'one of every four',
-    );
-    for (const question of taken) seen.add(question);
-  }
-  assert.equal(seen.size, committed.length);
-});
-
-test('of few earlier pairs all are replayed; none without replay', async () => {
-  const engine = learner();
-  const state = ledger(fresh(engine), ['committed', facts('a', 3)], ['refused', facts('bad', 2)]);
-  const kept = facts('a', 3).map((pair) => pair.instruction);
-  await writePairs(engine, state, [fact('new')], RECIPE);
-  assert.deepEqual(replayed(engine), kept);
-  await writePairs(engine, state, [fact('new')], { ...RECIPE, replay: 0 });
-  assert.deepEqual(replayed(engine), []);
-});
-
-test('a write is kept from acting on all earlier pairs that stand, also on those that are not replayed', async () => {
-  const engine = learner();
-  const state = ledger(fresh(engine), ['committed', facts('a', 12)], ['refused', facts('bad', 2)]);
-  await writePairs(engine, state, [fact('new')], { ...RECIPE, still: 0.1 });
-  await writePairs(engine, state, [fact('new')], { ...RECIPE, still: 0 });
-  const [held, free] = trainings(engine);
-  assert.deepEqual(held!.still, { samples: await render(engine, facts('a', 12)), strength: 0.1 });
-  assert.equal(free!.still, undefined);
-});
-
-test('an answer that was replaced, by an earlier write or by this one, is neither replayed nor kept still', async () => {
-  const engine = learner();
-  const state = ledger(
-    fresh(engine),
-    ['committed', [fact('dog', 'Rex'), fact('job', 'baker'), fact('town', 'Ghent')]],
-    ['committed', [fact('job', 'pilot')]],
-    ['refused', [fact('town', 'Oslo')]],
-  );
-  const dog = { ...fact('dog', 'Bruno'), instruction: 'what is  the dog' };
-  await writePairs(engine, state, [dog], { ...RECIPE, anchors: 0, still: 0.1 });
-  const stands = [fact('job', 'pilot'), fact('town', 'Ghent')];
-  const [training] = trainings(engine);
-  assert.deepEqual(training!.samples, await render(engine, [dog]));
-  assert.deepEqual(training!.replay, await render(engine, stands));
-  assert.deepEqual(training!.still?.samples, await render(engine, stands));
 });
 
 test('a shard is trained on top of the frozen earlier ones and stacked beside them', async () => {
