@@ -8,6 +8,8 @@
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
  * - `tmem-hybrid` has the turns themselves, with dates (memory/dates.ts), as explicit memory: beside the five nearest pairs it shows the turns
  *   nearest to the question, looked for in their context, too, to theta0 + Delta; `tmem-hybrid-text` shows the same to theta0.
+ * - `tmem-recall` and `tmem-hybrid-recall` ask theta0 + Delta the bare question, and show what it says to theta0, which answers in the form that is
+ *   asked for: pairs are whole sentences, and so are the answers of what was trained on them.
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
@@ -23,9 +25,13 @@ import { getRecipe, type Recipe } from '../memory/recipe.ts';
 import type { Turn, Writer } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
 import { ANSWER_TOKENS, answerFrom, bytesOf, mostThatFit, taskOf } from './common.ts';
+import { RECOLLECTION } from './prompts.ts';
 import { SHOWN } from './rag.ts';
 import { Turns } from './turns.ts';
-import type { Method, MethodOptions, MethodSpec } from './types.ts';
+import type { Method, MethodOptions, MethodSpec, Question } from './types.ts';
+
+/** Confidence of what is shown as a recollection. */
+const SURE = 0.5;
 
 interface Variant {
   readonly aware?: boolean;
@@ -35,8 +41,11 @@ interface Variant {
   readonly retrieve?: number;
   /** The turns are kept, too, and those nearest to a question are shown beside it. */
   readonly turns?: boolean;
-  /** Questions are answered by theta0. */
-  readonly textOnly?: boolean;
+  /**
+   * `weights` (default): theta0 + Delta answers. `recollection`: it is asked the bare question first, and theta0 answers with what it said, if it
+   * was sure of it, among what is shown. `text`: theta0 answers.
+   */
+  readonly by?: 'weights' | 'recollection' | 'text';
   /** Default: the default recipe. */
   readonly recipe?: Recipe;
   /** In the place of the budget that all methods have. */
@@ -75,13 +84,20 @@ async function openReading(options: MethodOptions, variant: Variant): Promise<Re
 function answering(reading: Reading, variant: Variant): Method {
   const { options, episode, said } = reading;
   const { engine, signal } = options;
-  const { explicitOnly = false, useExplicit = true, retrieve = 0 } = variant;
+  const { explicitOnly = false, useExplicit = true, retrieve = 0, by = 'weights' } = variant;
   const turns = variant.turns ? new Turns(options, { embedder: options.embedder, inContext: true }) : undefined;
   let kept = 0;
   const keepTurns = async () => {
     if (!turns) return;
     for (; kept < said.length; kept++) await turns.observe(withDatesOf(said[kept]!));
     await turns.settle();
+  };
+  const recollect = async ({ query, text }: Question): Promise<string[]> => {
+    const asked = { useExplicit: false, abstain: SURE, maxTokens: ANSWER_TOKENS, signal };
+    const { state } = episode.snapshot;
+    if (!state.weights) return [];
+    const { answer, abstained } = await answerQuestion(engine, state, query ?? text, asked);
+    return abstained ? [] : [RECOLLECTION.replace('{answer}', () => answer)];
   };
   return {
     async observe(turn) {
@@ -96,17 +112,23 @@ function answering(reading: Reading, variant: Variant): Method {
     },
     async answer(question) {
       const { text, maxTokens = ANSWER_TOKENS } = question;
-      if (turns) {
-        const pairs = standingPairs(episode.snapshot.state.writes);
-        const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
-        const facts = pairs.filter((pair) => near.has(pair)).map(noteOf);
-        const layOut = (found: readonly number[]) => [...facts, turns.layOut(found)].join('\n');
-        const shown = await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut);
-        return answerFrom(options, shown, question, { fastWeights: !variant.textOnly });
+      const { state } = episode.snapshot;
+      if (!turns && by === 'weights') {
+        const asked = { maxTokens, useExplicit, retrieve, signal };
+        const { answer, tokens } = await answerQuestion(engine, state, text, asked);
+        return { text: answer, contextTokens: tokens };
       }
-      const asked = { maxTokens, useExplicit, retrieve, signal };
-      const { answer, tokens } = await answerQuestion(engine, episode.snapshot.state, text, asked);
-      return { text: answer, contextTokens: tokens };
+      const pairs = standingPairs(state.writes);
+      const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
+      const notes = useExplicit ? [state.explicit] : [];
+      const before = [...notes, ...pairs.filter((pair) => near.has(pair)).map(noteOf)];
+      const recalled = by === 'recollection' ? await recollect(question) : [];
+      const layOut = (found: readonly number[]) =>
+        [...before, turns?.layOut(found) ?? '', ...recalled].filter(Boolean).join('\n');
+      const shown = turns
+        ? await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut)
+        : layOut([]);
+      return answerFrom(options, shown, question, { fastWeights: by === 'weights' });
     },
     async kept() {
       const { explicit, weights, writes } = episode.snapshot.state;
@@ -150,15 +172,24 @@ const VARIANTS: Readonly<Record<string, Described>> = {
   },
   'tmem-weights': { description: 'TMEM answering from the weights alone.', variant: { useExplicit: false } },
   'tmem-retrieve': { description: 'TMEM with the five nearest pairs beside the question.', variant: { retrieve: 5 } },
+  'tmem-recall': {
+    description:
+      'TMEM recollecting: what the weights say to the bare question is shown to the base model, beside the explicit memory.',
+    variant: { by: 'recollection' },
+  },
   'tmem-hybrid': {
     description:
       'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
     variant: { retrieve: 5, turns: true, useExplicit: false },
   },
+  'tmem-hybrid-recall': {
+    description: 'What tmem-hybrid shows and what the weights say to the bare question, read by the base model.',
+    variant: { retrieve: 5, turns: true, useExplicit: false, by: 'recollection' },
+  },
   'tmem-hybrid-text': {
     description:
       'The text of tmem-hybrid, answered by the base model: what the weights add to it is what tmem-hybrid has more.',
-    variant: { retrieve: 5, turns: true, useExplicit: false, textOnly: true },
+    variant: { retrieve: 5, turns: true, useExplicit: false, by: 'text' },
   },
   explicit: {
     description: 'The loop of TMEM with its explicit memory alone: Delta = 0.',

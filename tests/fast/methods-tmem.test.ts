@@ -90,13 +90,47 @@ test('tmem-hybrid: the nearest pairs and turns are beside the question, which th
   assert.ok((await method.kept()).weights > 0);
 });
 
+test('what the weights are sure of is shown to the base model as a recollection, beside notes or beside turns', async () => {
+  for (const [name, beside] of [
+    ['tmem-recall', /Talk skyish/],
+    ['tmem-hybrid-recall', /^What is the sky\? skyish$[^]*\[[^\]]*\] Ann: The sky is skyish\./m],
+  ] as const) {
+    const engine = learner();
+    const method = await reading(getMethod(name), engine, talk(SUBJECTS));
+    const question = { text: 'What is the sky?\nAnswer shortly.', query: 'What is the sky?' };
+    const { text } = await method.answer(question);
+    const [recalling, answering] = generated(engine).slice(-2);
+    assert.deepEqual(recalling!.prompt, [{ role: 'user', content: 'What is the sky?' }]);
+    assert.notEqual(recalling!.fastWeights, false);
+    assert.equal(answering!.fastWeights, false);
+    assert.match(shownIn(answering!), /^As far as you remember: skyish$/m);
+    assert.match(shownIn(answering!), beside);
+    assert.equal(text, 'on: What is the sky?\nAnswer shortly.', 'the base model answers');
+
+    const score = engine.score.bind(engine);
+    engine.score = async (request) => {
+      const scored = await score(request);
+      return { ...scored, logProbs: scored.logProbs.map(() => -5) };
+    };
+    await method.answer({ text: 'Who is Ulla?' });
+    assert.doesNotMatch(shownIn(generated(engine).at(-1)!), /As far as you remember/, 'not sure of it');
+  }
+});
+
 test('variants that read in the same way answer from one reading as they would from their own', async () => {
   const engine = learner();
   const turns = talk(SUBJECTS);
   const method = await reading(tmem, engine, turns);
   const trained = trainings(engine).length;
   const asked = { text: 'What is the sky?', query: 'sky' };
-  for (const name of ['tmem-weights', 'tmem-retrieve', 'tmem-hybrid']) {
+  for (const name of [
+    'tmem-weights',
+    'tmem-retrieve',
+    'tmem-recall',
+    'tmem-hybrid',
+    'tmem-hybrid-text',
+    'tmem-hybrid-recall',
+  ]) {
     const other = await method.as?.(name);
     const answer = await other!.answer(asked);
     const request = generated(engine).at(-1)!;
