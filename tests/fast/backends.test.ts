@@ -1,8 +1,11 @@
 /** Training over several backends by ggml's scheduler gives what one gives. A second CPU stands for the device. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { graphDeviation } from '../../src/engine/llama/verify.ts';
+import { withoutAmx } from '../../src/engine/native/backend-files.ts';
 import { DEVICE, loadNative, type Native } from '../../src/engine/native/library.ts';
+import { installedLibraries } from '../../src/engine/native/platform.ts';
 import { Backends, type GraphRunner, ScheduledRunner } from '../../src/engine/training/backends.ts';
 import { missingOperations } from '../../src/engine/training/operations.ts';
 import { Trainer } from '../../src/engine/training/trainer.ts';
@@ -85,4 +88,14 @@ describe('a device', () => {
     };
     assert.throws(() => Backends.open(native, { threads: 1, gpu: true }), { code: 'missing', message: /no GPU/ });
   });
+});
+
+it("loads ggml's build for AMX only when it is asked for", () => {
+  const [libraries] = installedLibraries('cpu');
+  const hasAmx = process.platform === 'linux' && /\bamx_int8\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
+  const files = withoutAmx(libraries!.folder, false);
+  assert.equal(files !== undefined, hasAmx, 'elsewhere ggml chooses');
+  assert.equal(files?.filter((file) => file.includes('ggml-cpu')).length ?? 1, 1);
+  assert.ok(!files?.some((file) => file.includes('sapphirerapids')));
+  assert.equal(withoutAmx(libraries!.folder, true), undefined);
 });

@@ -93,7 +93,7 @@ test('tmem-hybrid: the nearest pairs and turns are beside the question, which th
 test('what the weights are sure of is shown to the base model as a recollection, beside notes or beside turns', async () => {
   for (const [name, beside] of [
     ['tmem-recall', /Talk skyish/],
-    ['tmem-hybrid-recall', /^What is the sky\? skyish$[^]*\[[^\]]*\] Ann: The sky is skyish\./m],
+    ['tmem-hybrid-recall', /^What is the sky\? skyish$[\s\S]*\[[^\]]*\] Ann: The sky is skyish\./m],
   ] as const) {
     const engine = learner();
     const method = await reading(getMethod(name), engine, talk(SUBJECTS));

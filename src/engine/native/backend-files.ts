@@ -8,9 +8,10 @@ const AMX = 'ggml-cpu-sapphirerapids';
 
 /**
  * The files to load where ggml itself would load its build for AMX: the next best one for the CPU, and all that are not for the CPU.
- * Undefined where ggml can choose by itself.
+ * Undefined where ggml can choose by itself, and where that build is wanted (default: `TMEM_AMX` is `on`).
  */
-export function withoutAmx(folder: string): string[] | undefined {
+export function withoutAmx(folder: string, wanted = process.env.TMEM_AMX === 'on'): string[] | undefined {
+  if (wanted) return undefined;
   const backends = readdirSync(folder).filter((file) => /^(lib)?ggml-(?!base)/.test(file));
   const builds = backends.filter((file) => file.includes('ggml-cpu'));
   const amx = builds.find((file) => file.includes(AMX));
