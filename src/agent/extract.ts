@@ -1,5 +1,6 @@
 /** Extraction: the policy writes down what a session is worth remembering by, part by part. */
 import { type ChatMessage, complete, type Engine, type JsonSchema } from '../engine/types.ts';
+import { datesInstead } from '../memory/dates.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
 import { countTokens, extractionContext, noteContext, transcript, withDatesOf } from './context.ts';
@@ -173,7 +174,7 @@ async function extractPart(
       signal,
       ...sampling,
     });
-    const read = withSources(parseExtraction(done.text), sentences);
+    const read = withSources(dated(parseExtraction(done.text), part.at(-1)!.turn.time), sentences);
     const { promptTokens, outputTokens, ms } = done;
     const pairs = read?.pairs ?? null;
     onEvent?.({
@@ -190,6 +191,15 @@ async function extractPart(
     if (read) return read;
   }
   return null;
+}
+
+/** Pairs outlive the day on which "yesterday" was said, and a small model writes it all the same. */
+function dated(read: RawExtraction | null, time: string | undefined): RawExtraction | null {
+  const date = ({ instruction, output, ...rest }: RawPair): RawPair => ({
+    ...rest,
+    ...{ instruction: datesInstead(instruction, time), output: datesInstead(output, time) },
+  });
+  return read && { ...read, pairs: read.pairs.map(date) };
 }
 
 /** Quotes for pairs that have none: the sentence that shares most words with the answer, then with the question. */

@@ -17,38 +17,75 @@ const ADDED = / \[[^[\]]*\d{4}\]/g;
  * @param time ISO, on the clock of who speaks; without one, and with another kind of text in its place, nothing is added
  */
 export function withDates(text: string, time: string | undefined): string {
-  const [, day, clock = '12:00'] = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}))?/.exec(time ?? '') ?? [];
-  const said = new Date(`${day}T${clock}Z`);
-  if (Number.isNaN(said.getTime())) return text;
-  let dated = '';
-  let from = 0;
-  for (const result of en.casual.parse(text, { instant: said, timezone: 0 })) {
-    const date = spell(result, said);
-    const end = result.index + result.text.replace(/[\s,.;:]+$/, '').length;
-    if (date === undefined || text.slice(end).startsWith(' [')) continue;
-    dated += `${text.slice(from, end)} [${date}]`;
-    from = end;
-  }
-  return dated + text.slice(from);
+  return replaced(text, time, ({ said, date, bracketed }) => (bracketed ? undefined : `${said} [${date}]`));
+}
+
+/** The text with dates in the place of what it says relative to `time`: "on 7 May 2023" for "yesterday" or "yesterday [7 May 2023]". */
+export function datesInstead(text: string, time: string | undefined): string {
+  return replaced(text, time, ({ date, preposition, before, after }) => {
+    if (after.startsWith("'s") || after.startsWith('’s')) return undefined;
+    const led = /\b(?:on|in|by|until|till|since|from|before|after|during|of|the|for|at|to)\s+$/i.test(before);
+    const bare = /\bthe\s+$/i.test(before) ? date.replace(/^the /, '') : date;
+    const phrase = led || !preposition ? bare : `${preposition} ${date}`;
+    return before.trim() === '' ? phrase[0]!.toUpperCase() + phrase.slice(1) : phrase;
+  });
 }
 
 /** The text without what `withDates` added to it. */
 export const withoutDates = (text: string): string => text.replace(ADDED, '');
 
+interface Found extends Spelled {
+  readonly said: string;
+  /** Its date stands behind it already. */
+  readonly bracketed: boolean;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** @param replace undefined: it stays as it is */
+function replaced(text: string, time: string | undefined, replace: (found: Found) => string | undefined): string {
+  const [, day, clock = '12:00'] = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}))?/.exec(time ?? '') ?? [];
+  const now = new Date(`${day}T${clock}Z`);
+  if (Number.isNaN(now.getTime())) return text;
+  let done = '';
+  let from = 0;
+  for (const result of en.casual.parse(text, { instant: now, timezone: 0 })) {
+    const spelled = spell(result, now);
+    const said = result.text.replace(/[\s,.;:]+$/, '');
+    let end = result.index + said.length;
+    if (!spelled || result.index < from) continue;
+    const [bracket = ''] = /^ \[[^[\]]*\]/.exec(text.slice(end)) ?? [];
+    const found = { ...spelled, said, bracketed: bracket !== '', before: text.slice(0, result.index) };
+    const instead = replace({ ...found, after: text.slice(end + bracket.length) });
+    if (instead === undefined) continue;
+    end += bracket.length;
+    done += text.slice(from, result.index) + instead;
+    from = end;
+  }
+  return done + text.slice(from);
+}
+
+interface Spelled {
+  readonly date: string;
+  /** What a sentence says before it. */
+  readonly preposition: 'on' | 'in' | '';
+}
+
 /** As exactly as it was said. undefined: not relative, or to nothing that can be named. */
-function spell({ text, start, end }: ParsedResult, said: Date): string | undefined {
+function spell({ text, start, end }: ParsedResult, now: Date): Spelled | undefined {
   if (end || !RELATIVE.test(text) || VAGUE.test(text)) return undefined;
   const date = start.date();
   const [, which, span] = /\b(last|past|previous|next|coming|this) (week(?:end)?)\b/i.exec(text) ?? [];
   if (which && span) {
     const when = /this/i.test(which) ? 'of' : /next|coming/i.test(which) ? 'after' : 'before';
-    return `the ${span.toLowerCase()} ${when} ${format(said, 'day')}`;
+    const name = span.toLowerCase();
+    return { date: `the ${name} ${when} ${format(now, 'day')}`, preposition: name === 'week' ? 'in' : 'on' };
   }
-  if (/\bweeks?\b/i.test(text)) return `around ${format(date, 'day')}`;
-  if (start.isCertain('day')) return format(date, 'day');
-  if (start.isCertain('weekday')) return format(date, 'weekday');
-  if (start.isCertain('month')) return format(date, 'month');
-  return start.isCertain('year') ? format(date, 'year') : undefined;
+  if (/\bweeks?\b/i.test(text)) return { date: `around ${format(date, 'day')}`, preposition: '' };
+  if (start.isCertain('day')) return { date: format(date, 'day'), preposition: 'on' };
+  if (start.isCertain('weekday')) return { date: format(date, 'weekday'), preposition: 'on' };
+  if (start.isCertain('month')) return { date: format(date, 'month'), preposition: 'in' };
+  return start.isCertain('year') ? { date: format(date, 'year'), preposition: 'in' } : undefined;
 }
 
 const FORMATS = {

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { extract } from '../../src/agent/extract.ts';
-import { withDates, withoutDates } from '../../src/memory/dates.ts';
+import { ScriptedEngine } from '../../src/engine/scripted.ts';
+import { datesInstead, withDates, withoutDates } from '../../src/memory/dates.ts';
 import { withoutPairs } from '../../src/memory/forget.ts';
 import type { Pair } from '../../src/memory/types.ts';
-import { scriptedPolicy } from '../support/scripted.ts';
 
 /** A Thursday. */
 const SAID = '2023-07-20T16:04';
@@ -38,6 +38,20 @@ for (const said of [
   '',
 ])
   test(`nothing is added to "${said}"`, () => assert.equal(withDates(said, SAID), said));
+
+for (const [said, dated] of [
+  ['Jon lost his job yesterday.', 'Jon lost his job on 19 July 2023.'],
+  ['Jon lost his job yesterday [19 July 2023].', 'Jon lost his job on 19 July 2023.'],
+  ['Last Friday Jon ran.', 'On Friday 14 July 2023 Jon ran.'],
+  ['Jon has been ill since last Friday.', 'Jon has been ill since Friday 14 July 2023.'],
+  ['The fair is next month.', 'The fair is in August 2023.'],
+  ['What did Ann do last week?', 'What did Ann do in the week before 20 July 2023?'],
+  ['Ann sang on the last weekend.', 'Ann sang on the weekend before 20 July 2023.'],
+  ['It opened two weeks ago.', 'It opened around 6 July 2023.'],
+  ["Yesterday's bread is old.", "Yesterday's bread is old."],
+  ['Jon lost his job on 19 July 2023.', 'Jon lost his job on 19 July 2023.'],
+] as const)
+  test(`"${said}" as a fact`, () => assert.equal(datesInstead(said, SAID), dated));
 
 test('without a day nothing is known', () => {
   for (const time of [undefined, '', 'some day', '2023-13-40'])
@@ -88,8 +102,15 @@ test('an extraction sees the date, its pairs quote it, and what is forgotten is 
     time: SAID,
     content: 'I lost my job yesterday. The sea is blue.',
   } as const;
-  const engine = scriptedPolicy(() => '');
-  await extract(engine, [{ turn, index: 0 }]);
+  const engine = new ScriptedEngine({
+    reply: () =>
+      JSON.stringify({ pairs: [{ output: 'Jon lost his job yesterday.', instruction: 'When did Jon lose his job?' }] }),
+  });
+  const { pairs } = await extract(engine, [{ turn, index: 0 }]);
+  assert.deepEqual(
+    pairs.map(({ output, source }) => [output, source]),
+    [['Jon lost his job on 19 July 2023.', 'I lost my job yesterday [19 July 2023].']],
+  );
   assert.ok(engine.calls.some((call) => JSON.stringify(call).includes('yesterday [19 July 2023]. The sea')));
 
   const pair: Pair = {
