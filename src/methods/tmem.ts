@@ -6,10 +6,11 @@
  *   is made for it alone.
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
- * - `tmem-hybrid` has the turns themselves, with dates (memory/dates.ts), as explicit memory: beside the five nearest pairs it shows the turns
- *   nearest to the question, looked for in their context, too, to theta0 + Delta; `tmem-hybrid-text` shows the same to theta0.
- * - `tmem-recall` and `tmem-hybrid-recall` ask theta0 + Delta the bare question, and show what it says to theta0, which answers in the form that is
+ * - `tmem-recall` asks theta0 + Delta the bare question and shows what it says, if it is sure of it, to theta0, which answers in the form that is
  *   asked for: pairs are whole sentences, and so are the answers of what was trained on them.
+ * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
+ *   turns nearest to the question, looked for in their context, too. `tmem-hybrid-text` shows the same without what the weights say. Read by
+ *   theta0 + Delta it was answered worse (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
@@ -113,7 +114,7 @@ function answering(reading: Reading, variant: Variant): Method {
     async answer(question) {
       const { text, maxTokens = ANSWER_TOKENS } = question;
       const { state } = episode.snapshot;
-      if (!turns && by === 'weights') {
+      if (by === 'weights') {
         const asked = { maxTokens, useExplicit, retrieve, signal };
         const { answer, tokens } = await answerQuestion(engine, state, text, asked);
         return { text: answer, contextTokens: tokens };
@@ -128,7 +129,7 @@ function answering(reading: Reading, variant: Variant): Method {
       const shown = turns
         ? await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut)
         : layOut([]);
-      return answerFrom(options, shown, question, { fastWeights: by === 'weights' });
+      return answerFrom(options, shown, question);
     },
     async kept() {
       const { explicit, weights, writes } = episode.snapshot.state;
@@ -179,11 +180,7 @@ const VARIANTS: Readonly<Record<string, Described>> = {
   },
   'tmem-hybrid': {
     description:
-      'TMEM with the turns themselves as explicit memory: the nearest of them and the nearest pairs beside the question.',
-    variant: { retrieve: 5, turns: true, useExplicit: false },
-  },
-  'tmem-hybrid-recall': {
-    description: 'What tmem-hybrid shows and what the weights say to the bare question, read by the base model.',
+      'TMEM with the turns themselves as explicit memory: what the weights say to the bare question, the nearest turns and pairs, read by the base model.',
     variant: { retrieve: 5, turns: true, useExplicit: false, by: 'recollection' },
   },
   'tmem-hybrid-text': {

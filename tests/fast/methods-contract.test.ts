@@ -28,7 +28,6 @@ test('every method has a name of its own, says what it is and where it was publi
       'tmem',
       'tmem-aware',
       'tmem-hybrid',
-      'tmem-hybrid-recall',
       'tmem-hybrid-text',
       'tmem-recall',
       'tmem-retrieve',
