@@ -26,7 +26,7 @@ export interface ExtractionExample {
 
 const EXAMPLES: readonly ExtractionExample[] = [
   {
-    part: 'Tuesday 4 June 2019\nIngrid: Guess what, I adopted a parrot from the shelter yesterday [3 June 2019]! Her name is Pepper, and she only eats walnuts.',
+    part: 'Tuesday 4 June 2019\nIngrid: Guess what, I adopted a parrot from the shelter yesterday! Her name is Pepper, and she only eats walnuts.',
     pairs: [
       { output: 'Ingrid adopted a parrot on 3 June 2019.', instruction: 'When did Ingrid adopt a parrot?' },
       { output: "Ingrid's parrot is called Pepper.", instruction: "What is the name of Ingrid's parrot?" },
