@@ -52,15 +52,12 @@ export class Turns {
   async settle(): Promise<void> {
     const { signal } = this.#options;
     throwIfAborted(signal);
-    const from = this.#alone.size;
-    const fresh = this.#chunks.slice(from);
-    if (fresh.length === 0) return;
-    const around = (i: number) => this.#chunks.slice(Math.max(0, i - 1), i + 2).join('\n');
-    await this.#inContext?.add(
-      fresh.map((_, i) => around(from + i)),
+    const chunks = this.#chunks;
+    await this.#alone.grow(chunks, signal);
+    await this.#inContext?.grow(
+      chunks.map((_, i) => chunks.slice(Math.max(0, i - 1), i + 2).join('\n')),
       signal,
     );
-    await this.#alone.add(fresh, signal);
   }
 
   /** Indices of the n chunks nearest to a question, best first. */
@@ -95,13 +92,12 @@ class Index {
     this.#embedder = embedder;
   }
 
-  get size(): number {
-    return this.#words.size;
-  }
-
-  async add(texts: readonly string[], signal: AbortSignal | undefined): Promise<void> {
-    if (this.#embedder) this.#vectors.add(await this.#embedder.embed(texts, { signal }));
-    this.#words.add(texts);
+  /** Adds those of the texts that come behind the ones it has; all of them or, when it fails, none. */
+  async grow(texts: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const fresh = texts.slice(this.#words.size);
+    if (fresh.length === 0) return;
+    if (this.#embedder) this.#vectors.add(await this.#embedder.embed(fresh, { signal }));
+    this.#words.add(fresh);
   }
 
   /** Each way's ranking. */

@@ -150,3 +150,19 @@ test('in its context a turn is found that does not say what it was asked', async
     }
   }
 });
+
+test('what could not be embedded is added the next time, each turn once', async () => {
+  const embedder = wordEmbedder();
+  const { embed } = embedder;
+  let fails = 2;
+  embedder.embed = async (texts, options) => {
+    if (--fails === 0) throw new Error('no embedding');
+    return embed(texts, options);
+  };
+  const turns = new Turns({ engine: digesting(), budget: 2048 }, { embedder, inContext: true });
+  for (const turn of talk(SUBJECTS.slice(0, 6))) await turns.observe(turn);
+  await assert.rejects(turns.settle(), /no embedding/);
+  await turns.settle();
+  const found = await turns.nearest({ text: 'thing4' }, 12);
+  assert.deepEqual([found[0], found.toSorted()], [4, [0, 1, 2, 3, 4, 5]]);
+});
