@@ -1,7 +1,7 @@
 /** The contexts of the method as chat messages: (q, h, m), (q, h, m, d), and (q, m) for a question. */
 import type { ChatMessage, Engine } from '../engine/types.ts';
-import { withDates } from '../memory/dates.ts';
 import type { WorkingTurn } from '../memory/session.ts';
+import { spellTime } from '../memory/spell-time.ts';
 import type { Pair, Turn } from '../memory/types.ts';
 import { EXTRACTION, MEMORY_HEADER, NOTE, RETRIEVED, SYSTEM } from './prompts.ts';
 
@@ -84,9 +84,6 @@ export async function countTokens(engine: Engine, messages: readonly ChatMessage
   return (await engine.tokenize(await engine.renderChat(messages))).length;
 }
 
-/** The turn with the dates of what it says relative to its day, where that is known. */
-export const withDatesOf = (turn: Turn): Turn => ({ ...turn, content: withDates(turn.content, turn.time) });
-
 /** Turns as lines `[date] Name: text`. */
 export function transcript(turns: readonly Turn[]): string {
   return turns.map(transcriptLine).join('\n');
@@ -101,21 +98,6 @@ export function transcriptLine(turn: Turn): string {
 
 function speakerOf(turn: Turn): string {
   return turn.speaker ?? (turn.origin === 'document' ? 'Text' : ROLE_NAMES[turn.role]);
-}
-
-const MONTHS = 'January February March April May June July August September October November December'.split(' ');
-const DAYS = 'Sunday Monday Tuesday Wednesday Thursday Friday Saturday'.split(' ');
-
-/**
- * An ISO time as words with the day of the week ("Saturday 14 March 2026, 09:30"), which a model needs to resolve
- * "last Monday". The clock is the one it was written with. Anything else stays as it is.
- */
-export function spellTime(time: string): string {
-  const match = /^(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}:\d{2}))?/.exec(time);
-  const month = MONTHS[Number(match?.[2]) - 1];
-  if (!match || !month) return time;
-  const day = new Date(Date.UTC(Number(match[1]), Number(match[2]) - 1, Number(match[3]))).getUTCDay();
-  return `${DAYS[day]} ${Number(match[3])} ${month} ${match[1]}${match[4] ? `, ${match[4]}` : ''}`;
 }
 
 /** ISO time on the clock of this machine: "tomorrow" means its user's. */

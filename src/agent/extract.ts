@@ -1,9 +1,9 @@
 /** Extraction: the policy writes down what a session is worth remembering by, part by part. */
 import { type ChatMessage, complete, type Engine, type JsonSchema } from '../engine/types.ts';
-import { datesInstead } from '../memory/dates.ts';
+import { datesInstead, withDatesOf } from '../memory/dates.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import type { Pair } from '../memory/types.ts';
-import { countTokens, extractionContext, noteContext, transcript, withDatesOf } from './context.ts';
+import { countTokens, extractionContext, noteContext, transcript } from './context.ts';
 import { overlooked } from './coverage.ts';
 import {
   answerWords,

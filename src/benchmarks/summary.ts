@@ -1,5 +1,4 @@
 /** The figures of a run: per method, per category, and how methods differ on the same questions. */
-
 import type { Benchmark } from '../tasks/types.ts';
 import type { AnswerLine, MemoryLine } from './results.ts';
 import { bootstrapInterval, deviation, type Interval, mean, pairedDifference } from './statistics.ts';

@@ -4,6 +4,8 @@
  */
 import type { ParsedResult } from 'chrono-node';
 import * as en from 'chrono-node/en';
+import { ISO_TIME, spellTime } from './spell-time.ts';
+import type { Turn } from './types.ts';
 
 /** Said of the day on which it is said, and not of no day in particular ("on Fridays", "a few years ago", "for two weeks"). */
 const RELATIVE =
@@ -19,6 +21,9 @@ const ADDED = / \[[^[\]]*\d{4}\]/g;
 export function withDates(text: string, time: string | undefined): string {
   return replaced(text, time, ({ said, date, bracketed }) => (bracketed ? undefined : `${said} [${date}]`));
 }
+
+/** The turn with the dates of what it says relative to its day, where that is known. */
+export const withDatesOf = (turn: Turn): Turn => ({ ...turn, content: withDates(turn.content, turn.time) });
 
 /** The text with dates in the place of what it says relative to `time`: "on 7 May 2023" for "yesterday" or "yesterday [7 May 2023]". */
 export function datesInstead(text: string, time: string | undefined): string {
@@ -44,7 +49,7 @@ interface Found extends Spelled {
 
 /** @param replace undefined: it stays as it is */
 function replaced(text: string, time: string | undefined, replace: (found: Found) => string | undefined): string {
-  const [, day, clock = '12:00'] = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}))?/.exec(time ?? '') ?? [];
+  const [, day, clock = '12:00'] = ISO_TIME.exec(time ?? '') ?? [];
   const now = new Date(`${day}T${clock}Z`);
   if (Number.isNaN(now.getTime())) return text;
   let done = '';
@@ -88,14 +93,10 @@ function spell({ text, start, end }: ParsedResult, now: Date): Spelled | undefin
   return start.isCertain('year') ? { date: format(date, 'year'), preposition: 'in' } : undefined;
 }
 
-const FORMATS = {
-  weekday: { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' },
-  day: { day: 'numeric', month: 'long', year: 'numeric' },
-  month: { month: 'long', year: 'numeric' },
-  year: { year: 'numeric' },
-} as const;
+const WORDS = { weekday: 4, day: 3, month: 2, year: 1 } as const;
 
 /** "Friday 14 July 2023", "14 July 2023", "July 2023", "2023". */
-function format(date: Date, exactness: keyof typeof FORMATS): string {
-  return date.toLocaleDateString('en-GB', { ...FORMATS[exactness], timeZone: 'UTC' }).replace(',', '');
+function format(date: Date, exactness: keyof typeof WORDS): string {
+  const words = spellTime(date.toISOString().slice(0, 10)).split(' ');
+  return words.slice(-WORDS[exactness]).join(' ');
 }

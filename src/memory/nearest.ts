@@ -68,6 +68,12 @@ export function nearestPairs(pairs: readonly Pair[], question: string, n: number
     .slice(0, n);
 }
 
+/** The same pairs in the order in which they were given: the newest comes last where they come from the ledger. */
+export function nearestInOrder(pairs: readonly Pair[], question: string, n: number): Pair[] {
+  const near = new Set(nearestPairs(pairs, question, n).map(({ pair }) => pair));
+  return pairs.filter((pair) => near.has(pair));
+}
+
 function index(pair: Pair): Indexed {
   const own = stems(pair.instruction);
   const others = (pair.also ?? []).map(({ instruction }) => stems(instruction));

@@ -9,11 +9,12 @@
  * - The recipe is the default one without its gate and its wordings: both are made for questions. A write that diverges is still left out.
  * - There is no explicit memory: what is compared is what the weights alone take from text.
  */
-import { countTokens, spellTime, transcript, transcriptLine } from '../agent/context.ts';
+import { countTokens, transcript, transcriptLine } from '../agent/context.ts';
 import { throwIfAborted } from '../engine/errors.ts';
 import { type ChatMessage, complete } from '../engine/types.ts';
 import { standingPairs } from '../memory/ledger.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
+import { spellTime } from '../memory/spell-time.ts';
 import { emptyMemory, originOf, type Pair, type Turn } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
 import { answerFrom, bytesOf, checkBudget, piecesOf } from './common.ts';

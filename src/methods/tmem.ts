@@ -17,11 +17,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { answerQuestion } from '../agent/answer.ts';
-import { withDatesOf } from '../agent/context.ts';
 import { Episode } from '../agent/episode.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
+import { withDatesOf } from '../memory/dates.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
-import { nearestPairs } from '../memory/nearest.ts';
+import { nearestInOrder } from '../memory/nearest.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
 import type { Turn, Writer } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
@@ -61,18 +61,13 @@ interface Reading {
 }
 
 /** All of a variant that takes part in its reading, all else left as it is by default. */
-const asItReads = ({
-  aware = false,
-  explicitOnly = false,
-  recipe = getRecipe('default'),
-  budget,
-}: Variant): Variant => ({
+const asItReads = ({ aware = false, explicitOnly = false, recipe = getRecipe('default'), budget }: Variant) => ({
   ...{ aware, explicitOnly, recipe, budget },
 });
 
 async function openReading(options: MethodOptions, variant: Variant): Promise<Reading> {
   const { engine } = options;
-  const { aware, explicitOnly, recipe = getRecipe('default'), budget = options.budget } = asItReads(variant);
+  const { aware, explicitOnly, recipe, budget = options.budget } = asItReads(variant);
   const write: Writer = (state, pairs, step) => writePairs(engine, state, pairs, recipe, step);
   const episode = await Episode.open({
     ...{ engine, write, budget, method: explicitOnly ? 'explicit' : 'tmem' },
@@ -119,10 +114,8 @@ function answering(reading: Reading, variant: Variant): Method {
         const { answer, tokens } = await answerQuestion(engine, state, text, asked);
         return { text: answer, contextTokens: tokens };
       }
-      const pairs = standingPairs(state.writes);
-      const near = new Set(nearestPairs(pairs, question.query ?? text, retrieve).map(({ pair }) => pair));
-      const notes = useExplicit ? [state.explicit] : [];
-      const before = [...notes, ...pairs.filter((pair) => near.has(pair)).map(noteOf)];
+      const facts = nearestInOrder(standingPairs(state.writes), question.query ?? text, retrieve).map(noteOf);
+      const before = [...(useExplicit ? [state.explicit] : []), ...facts];
       const recalled = by === 'recollection' ? await recollect(question) : [];
       const layOut = (found: readonly number[]) =>
         [...before, turns?.layOut(found) ?? '', ...recalled].filter(Boolean).join('\n');

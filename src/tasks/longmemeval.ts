@@ -8,9 +8,9 @@
  *   as well.
  */
 import { z } from 'zod';
-import { spellTime } from '../agent/context.ts';
 import { checked } from '../agent/jsonl.ts';
 import { TmemError } from '../engine/errors.ts';
+import { spellTime } from '../memory/spell-time.ts';
 import type { Turn } from '../memory/types.ts';
 import { readJsonArray } from './json-array.ts';
 import { judgedRight, judgePrompt } from './scoring/longmemeval.ts';

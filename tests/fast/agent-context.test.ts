@@ -1,17 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  answerContext,
-  extractionContext,
-  noteContext,
-  spellTime,
-  transcript,
-  workingContext,
-} from '../../src/agent/context.ts';
+import { answerContext, extractionContext, noteContext, transcript, workingContext } from '../../src/agent/context.ts';
 import { extract, PAIRS_SCHEMA } from '../../src/agent/extract.ts';
 import { EXTRACTION } from '../../src/agent/prompts.ts';
 import { schemaToGrammar } from '../../src/engine/grammar.ts';
 import { ScriptedEngine } from '../../src/engine/scripted.ts';
+import { spellTime } from '../../src/memory/spell-time.ts';
 import type { Turn } from '../../src/memory/types.ts';
 import { parseGbnf } from '../support/gbnf.ts';
 

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 const root = path.join(import.meta.dirname, '../..');
 const src = path.join(root, 'src');
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => /\.ts$/.test(file));
 
 interface Room {
   readonly name: string;
@@ -27,7 +28,6 @@ interface Import {
 
 /** What files of one room import from another. `src/index.ts` stands in none. */
 function imports(): Import[] {
-  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => /\.ts$/.test(file));
   const roomOf = (file: string) => file.split(path.sep)[0]!;
   return files.flatMap((file) => {
     const text = readFileSync(path.join(src, file), 'utf8');
@@ -63,7 +63,6 @@ test('rooms import only what CONTRIBUTING allows them, and on loading only from 
 });
 
 test('only the native room has pointers', () => {
-  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => /\.ts$/.test(file));
   const using = files.filter((file) => /from 'koffi'/.test(readFileSync(path.join(src, file), 'utf8')));
   assert.ok(using.length > 0);
   for (const file of using) assert.match(file, /^engine\/native\//);

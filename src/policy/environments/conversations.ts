@@ -7,7 +7,6 @@
  *   in it.
  * - The last fifth of the conversations is held out.
  */
-
 import { TmemError } from '../../engine/errors.ts';
 import { randomSource } from '../../engine/training/random.ts';
 import { exactMatch, f1 } from '../../tasks/scoring/text.ts';

@@ -2,7 +2,6 @@
  * Multi-objective search (tasks/search, after MEM1, arXiv 2506.15841) as an environment: every search is an ordinary action, what it
  * finds is taken into memory, and the reward is the mean F1 over the questions. The last fifth of the tasks is held out.
  */
-
 import { randomSource } from '../../engine/training/random.ts';
 import { scoreAnswers } from '../../tasks/scoring/search.ts';
 import { playSearch } from '../../tasks/search/environment.ts';

@@ -11,7 +11,6 @@
  * in a form that can be read and that names whose it is, and to answer in as few words as are right. Sampled at temperature 1 even a tiny
  * model does both now and then, so that the episodes of a group differ.
  */
-
 import { TmemError } from '../../engine/errors.ts';
 import { randomSource } from '../../engine/training/random.ts';
 import { holds } from '../../memory/recall.ts';

@@ -10,7 +10,7 @@ import type { Engine } from '../../engine/types.ts';
 import { withMemory, withMethods } from '../../engine/with-methods.ts';
 import { standingPairs } from '../../memory/ledger.ts';
 import type { Maintained } from '../../memory/maintain.ts';
-import { nearestPairs } from '../../memory/nearest.ts';
+import { nearestInOrder } from '../../memory/nearest.ts';
 import type { Seen, Session, Snapshot } from '../../memory/session.ts';
 import type { Origin, Pair, Turn, WriteEvent, WriteRecord } from '../../memory/types.ts';
 import { describe } from '../describe.ts';
@@ -266,9 +266,7 @@ export class OpenSession {
 
   /** Oldest first. */
   #nearest(question: string, n: number): Pair[] {
-    const standing = standingPairs(this.#episode.snapshot.state.writes);
-    const near = new Set(nearestPairs(standing, question, n).map(({ pair }) => pair));
-    return standing.filter((pair) => near.has(pair));
+    return nearestInOrder(standingPairs(this.#episode.snapshot.state.writes), question, n);
   }
 
   #baseEngine(): Engine {
