@@ -1,11 +1,15 @@
 /**
- * Episodes of a policy at once: what is generated per second, and episodes per minute, when 1 and when 8 of a group run together, in one run.
+ * Episodes of a policy as 1, 8 and 16 sequences: what is generated per second, and episodes per minute, in one run. An episode asks for several
+ * texts at once (one for each message, one for each question); what is limited is how many texts are generated at the same time.
  *   node bench/rollouts.ts [--model smollm2-135m] [--repeats 3] [--tasks 2] [--write explicit] [--set '{"format": "json"}']
  * Every round plays the same tasks from a decoder without cached prompts. A table goes to stderr, one JSON document to stdout.
  */
 import { parseArgs } from 'node:util';
+import pLimit from 'p-limit';
 import { LlamaEngine } from '../src/engine/llama/engine.ts';
 import { resolveModel } from '../src/engine/models/store.ts';
+import type { Engine } from '../src/engine/types.ts';
+import { withMethods } from '../src/engine/with-methods.ts';
 import { syntheticEnvironment } from '../src/policy/environments/synthetic.ts';
 import { completionLength } from '../src/policy/gradient.ts';
 import { rollOutGroups } from '../src/policy/rollout.ts';
@@ -23,7 +27,7 @@ const { values: options } = parseArgs({
     set: { type: 'string', default: '{}' },
   },
 });
-const COUNTS = [1, 8];
+const COUNTS = [1, 8, 16];
 const GROUP = 8;
 const repeats = positive(options, 'repeats');
 const engine = await LlamaEngine.open({ modelPath: (await resolveModel(options.model)).path });
@@ -38,10 +42,33 @@ const tasks = await Promise.all(
   Array.from({ length: positive(options, 'tasks') }, (_, seed) => environment.episode(seed, 'train')),
 );
 
-async function measure(parallel: number) {
+/** The engine, of which `n` texts are generated at the same time at the most. */
+function atMost(n: number): Engine {
+  const limit = pLimit(n);
+  return withMethods(engine, {
+    async *generate(request) {
+      const done = Promise.withResolvers<void>();
+      await new Promise<void>((begin) => {
+        void limit(() => {
+          begin();
+          return done.promise;
+        });
+      });
+      try {
+        yield* engine.generate(request);
+      } finally {
+        done.resolve();
+      }
+    },
+  });
+}
+
+async function measure(sequences: number) {
   await engine.setPolicy(null); // begins with an empty cache
   const start = performance.now();
-  const groups = await rollOutGroups(engine, tasks, GROUP, { ...rollout, parallel }, { seed: 1, deltas: new Map() });
+  const parallel = tasks.length * GROUP;
+  const settings = { ...rollout, parallel };
+  const groups = await rollOutGroups(atMost(sequences), tasks, GROUP, settings, { seed: 1, deltas: new Map() });
   const seconds = (performance.now() - start) / 1000;
   const rollouts = groups.flat();
   const tokens = rollouts.reduce((sum, episode) => sum + completionLength(episode), 0);
@@ -53,22 +80,22 @@ for (let repeat = 0; repeat < repeats; repeat++) {
   for (const n of COUNTS) {
     const one = await measure(n);
     found.get(n)!.push(one);
-    console.error(`${repeat + 1}/${repeats}, ${n} at once: ${one.tokensPerSecond.toFixed(1)} tokens/s`);
+    console.error(`${repeat + 1}/${repeats}, ${n} sequences: ${one.tokensPerSecond.toFixed(1)} tokens/s`);
   }
 }
 await engine.close();
 const ofAll = (n: number, name: 'tokensPerSecond' | 'episodesPerMinute') => found.get(n)!.map((one) => one[name]);
 const results = COUNTS.map((n) => ({
-  episodes: n,
+  sequences: n,
   tokensPerSecond: spread(ofAll(n, 'tokensPerSecond')),
   episodesPerMinute: spread(ofAll(n, 'episodesPerMinute')),
   overOne: ratios(ofAll(n, 'tokensPerSecond'), ofAll(1, 'tokensPerSecond')),
 }));
 console.error(
   table([
-    ['at once', 'tokens/s', 'episodes/min', 'over one'],
+    ['sequences', 'tokens/s', 'episodes/min', 'over one'],
     ...results.map((r) => [
-      ...[String(r.episodes), showSpread(r.tokensPerSecond, 1)],
+      ...[String(r.sequences), showSpread(r.tokensPerSecond, 1)],
       ...[showSpread(r.episodesPerMinute, 1), showSpread(r.overOne, 2)],
     ]),
   ]),

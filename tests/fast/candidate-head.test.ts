@@ -1,7 +1,7 @@
 /** Training over the tokens that could be said, against training over the whole vocabulary. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import { CandidateHead, collectLikely, fullHead } from '../../src/engine/training/head.ts';
+import { CandidateHead, collectLikely, fullHead, logSumExp } from '../../src/engine/training/head.ts';
 import type { PreparedSample } from '../../src/engine/training/packed-batch.ts';
 import { freePieces } from '../../src/engine/training/pieces.ts';
 import type { TopLayers } from '../../src/engine/training/top-layers.ts';
@@ -19,6 +19,25 @@ before(async () => {
     ['one', 'first answer', 1],
     ['two', 'another answer', 3],
   ]));
+});
+
+describe('logSumExp', () => {
+  const exactly = (x: Float32Array) => {
+    const max = Math.max(...x);
+    return max + Math.log(x.reduce((sum, v) => sum + Math.exp(v - max), 0));
+  };
+
+  it('agrees with Math.exp over all distances from the largest', () => {
+    for (let width = 0.01; width < 2000; width *= 1.7) {
+      const x = Float32Array.from({ length: 999 }, (_, i) => width * Math.sin(i * i));
+      assert.ok(Math.abs(logSumExp(x) - exactly(x)) <= 1e-12 * Math.max(1, width), `width ${width}`);
+    }
+  });
+
+  it('counts what is forbidden as nothing, and hides no number that is none', () => {
+    assert.equal(logSumExp(Float32Array.of(Number.NEGATIVE_INFINITY, 3)), 3);
+    assert.ok(Number.isNaN(logSumExp(Float32Array.of(1, Number.NaN))));
+  });
 });
 
 describe('collectLikely', () => {
