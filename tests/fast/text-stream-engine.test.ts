@@ -45,6 +45,33 @@ describe('many generations at once', () => {
     assert.deepEqual(await Promise.all(PROMPTS.map((prompt) => text(small, request(prompt)))), alone);
   });
 
+  it('share the cells of a common beginning: the context holds it once', async () => {
+    const beginning = 'on the train '.repeat(12);
+    const prompts = PROMPTS.slice(0, 12).map((prompt, i) => (i % 4 === 3 ? prompt : beginning + prompt.slice(0, 12)));
+    const size = Math.max(...(await Promise.all(prompts.map(async (p) => (await engine.tokenize(p)).length)))) + 8;
+    const alone: string[] = [];
+    for (const prompt of prompts) alone.push(await text(await openTiny(MODEL), { prompt, maxTokens: 8 }));
+    const small = await openTiny(MODEL, 2 * size);
+    let [running, most] = [0, 0];
+    const counted = async (prompt: string) => {
+      let said = '';
+      for await (const event of small.generate({ prompt, maxTokens: 8 })) {
+        if (event.type === 'done') said = event.text;
+        else if (said === '') {
+          most = Math.max(most, ++running);
+          said = '…';
+        }
+      }
+      running--;
+      return said;
+    };
+    for (const order of [prompts, prompts.toReversed(), prompts]) {
+      const said = await Promise.all(order.map(counted));
+      assert.deepEqual(order === prompts ? said : said.toReversed(), alone);
+    }
+    assert.ok(most > 2, `${most} at once, where two of them without what they share fill the context`);
+  });
+
   it('go with and without fast weights side by side', async () => {
     const e = await openTiny(MODEL);
     const request = (i: number, fastWeights: boolean) => ({ prompt: PROMPTS[i]!, maxTokens: 8, fastWeights });

@@ -4,6 +4,7 @@ import type { Token } from '../types.ts';
 import { TokenBatch } from './batch.ts';
 import type { LlamaModel } from './model.ts';
 import type { PromptLookup } from './prompt-lookup.ts';
+import { Slot } from './slot.ts';
 
 /** Prompt tokens decoded in one go: bounds how long an abort waits. */
 const BATCH_TOKENS = 256;
@@ -14,17 +15,6 @@ const WORTH_WAITING = 16;
 const TURN_STEPS = 4;
 /** Tokens that are worth keeping while many short requests come in between (a directive with its examples, a long conversation). */
 const WORTH_KEEPING = 256;
-
-/** One sequence of the KV cache and what it holds. */
-interface Slot {
-  readonly sequence: number;
-  /** Tokens whose keys and values are cached, in order. */
-  tokens: Token[];
-  /** Which fast weights they were computed under; KV of other weights is never reused. */
-  version: number;
-  busy: boolean;
-  lastUse: number;
-}
 
 /** A request on the decoder: tokens to process, and what to do at rows whose logits were asked for. */
 export interface DecodeJob {
@@ -111,13 +101,7 @@ export class Decoder {
     this.#memory = f.contextMemory(context);
     this.#window = f.modelWindow(model.handle);
     this.#batch = new TokenBatch(f, BATCH_TOKENS);
-    this.#slots = Array.from({ length: SEQUENCES }, (_, sequence) => ({
-      sequence,
-      tokens: [],
-      version: 0,
-      busy: false,
-      lastUse: 0,
-    }));
+    this.#slots = Array.from({ length: SEQUENCES }, (_, sequence) => new Slot(f, this.#memory, sequence));
     this.#applyVersion = (version) => options.applyVersion(context, version);
   }
 
@@ -149,13 +133,13 @@ export class Decoder {
 
   /** Forgets cached keys and values of all other versions. */
   keepVersions(versions: ReadonlySet<number>): void {
-    for (const slot of this.#slots) if (!slot.busy && !versions.has(slot.version)) this.#empty(slot);
+    for (const slot of this.#slots) if (!slot.busy && !versions.has(slot.version)) slot.truncate(0);
   }
 
   /** Forgets everything, as at the beginning: where keys and values lie is a part of how sums are rounded. Nothing may be running. */
   clear(): void {
     this.#f.memoryClear(this.#memory, false);
-    for (const slot of this.#slots) Object.assign(slot, { tokens: [], version: 0, lastUse: 0 });
+    for (const slot of this.#slots) slot.reset();
     this.#clock = 0;
   }
 
@@ -222,7 +206,7 @@ export class Decoder {
       const slot = this.#claim(job);
       if (!slot) return;
       this.#waiting.shift();
-      this.#running.push({ job, promptLength: job.tokens.length, slot, done: slot.tokens.length, resolve, reject });
+      this.#running.push({ job, promptLength: job.tokens.length, slot, done: slot.length, resolve, reject });
     }
   }
 
@@ -246,15 +230,13 @@ export class Decoder {
       const soon = commonPrefix(r.job.tokens, job.tokens, limit);
       if (r.done < soon && soon - shared >= WORTH_WAITING) return undefined;
     }
-    const needed = job.tokens.length + Math.min(job.maxNew, this.contextSize - job.tokens.length);
-    const reserved = this.#running.reduce(
-      (n, r) => n + r.job.tokens.length + Math.min(r.job.maxNew, this.contextSize - r.job.tokens.length),
-      0,
-    );
-    if (this.#running.length > 0 && reserved + needed > this.contextSize) return undefined;
+    const growth = this.#mostTokens(job.tokens.length, job) - shared;
+    const busy = this.#slots.filter((slot) => slot.busy);
+    const filled = Slot.filled([...busy, ...(best ? [best] : [])].map((s) => [s, s.busy ? s.length : shared]));
+    if (this.#running.length > 0 && filled + this.#growth() + growth > this.contextSize) return undefined;
     const idle = this.#idleSlots();
     let slot: Slot | undefined;
-    if (best && !best.busy && shared >= best.tokens.length / 2) {
+    if (best && !best.busy && shared >= best.length / 2) {
       slot = best;
     } else {
       // Taking the least recently used sequence keeps a long cached one that others may share.
@@ -262,20 +244,12 @@ export class Decoder {
       if (!slot || (isLong(slot) && slot !== best && this.#running.length > 0 && idle.length === 1)) return undefined;
     }
     slot.busy = true;
-    if (best && slot !== best) {
-      this.#empty(slot);
-      if (shared > 0) this.#f.memoryCopy(this.#memory, best.sequence, slot.sequence, 0, shared);
-      slot.tokens = job.tokens.slice(0, shared);
-    } else if (slot === best) {
-      this.#f.memoryRemove(this.#memory, slot.sequence, shared, -1);
-      slot.tokens.length = shared;
-    } else {
-      this.#empty(slot);
-    }
+    if (best && slot !== best) slot.share(best, shared);
+    else slot.truncate(shared);
     slot.version = job.version;
     slot.lastUse = ++this.#clock;
     job.cached = shared;
-    this.#makeRoom(reserved + needed);
+    this.#makeRoom(this.#growth() + growth);
     return slot;
   }
 
@@ -288,27 +262,26 @@ export class Decoder {
   /** Idle sequences in the order in which they are given up: the oldest first, but the longest last if it is long. */
   #idleSlots(): Slot[] {
     const idle = this.#slots.filter((s) => !s.busy).sort((a, b) => a.lastUse - b.lastUse);
-    const longest = idle.reduce<Slot | undefined>(
-      (a, b) => (a && a.tokens.length >= b.tokens.length ? a : b),
-      undefined,
-    );
+    const longest = idle.reduce<Slot | undefined>((a, b) => (a && a.length >= b.length ? a : b), undefined);
     return longest && isLong(longest) ? [...idle.filter((s) => s !== longest), longest] : idle;
   }
 
-  /** Empties idle sequences, in that order, until the running ones and `needed` fit beside what stays cached. */
-  #makeRoom(needed: number): void {
-    const idle = this.#idleSlots();
-    let cached = idle.reduce((n, s) => n + s.tokens.length, 0);
-    for (const slot of idle) {
-      if (cached + needed <= this.contextSize) return;
-      cached -= slot.tokens.length;
-      this.#empty(slot);
+  /** Empties idle sequences, in that order, until `growth` more tokens fit beside what stays cached. */
+  #makeRoom(growth: number): void {
+    for (const slot of this.#idleSlots()) {
+      if (Slot.filled(this.#slots.map((s) => [s, s.length])) + growth <= this.contextSize) return;
+      slot.truncate(0);
     }
   }
 
-  #empty(slot: Slot): void {
-    if (slot.tokens.length > 0) this.#f.memoryRemove(this.#memory, slot.sequence, 0, -1);
-    slot.tokens = [];
+  /** How long a prompt may become. */
+  #mostTokens(promptLength: number, { maxNew }: DecodeJob): number {
+    return Math.min(promptLength + maxNew, this.contextSize);
+  }
+
+  /** Tokens that what is running may still add to the cache. */
+  #growth(): number {
+    return this.#running.reduce((n, r) => n + this.#mostTokens(r.promptLength, r.job) - r.slot.length, 0);
   }
 
   /** One batch: a token of each running generation of the group, and as much prompt as fits. */
@@ -331,7 +304,7 @@ export class Decoder {
       }
       counts.set(running, n);
       if (running.promptLength === job.tokens.length || done + n < job.tokens.length) continue;
-      const end = Math.min(running.promptLength + job.maxNew, this.contextSize);
+      const end = this.#mostTokens(running.promptLength, job);
       const room = Math.min(batch.room, end - job.tokens.length);
       job.lookup?.draft(job.tokens, others, room).forEach((draft, i) => {
         const index = job.tokens.length + i;
@@ -346,12 +319,12 @@ export class Decoder {
       );
       for (const r of group) {
         this.#finish(r, error);
-        this.#empty(r.slot);
+        r.slot.truncate(0);
       }
       return;
     }
     for (const [running, n] of counts) {
-      for (let i = running.done; i < running.done + n; i++) running.slot.tokens.push(running.job.tokens[i]!);
+      for (let i = running.done; i < running.done + n; i++) running.slot.push(running.job.tokens[i]!);
       running.done += n;
     }
     const drafted = new Map<Running, { right: number; all: number }>();
@@ -364,7 +337,7 @@ export class Decoder {
         if (!this.#running.includes(running) || running.job.tokens.length !== index + 1) continue;
         if (running.job.tokens[index] !== draft) continue;
         count.right++;
-        running.slot.tokens.push(draft);
+        running.slot.push(draft);
         running.done++;
       }
       if (!this.#running.includes(running)) continue;
@@ -382,7 +355,7 @@ export class Decoder {
     }
     for (const [{ job, slot }, { right, all }] of drafted) {
       job.lookup?.observe(right, all);
-      if (right < all) this.#f.memoryRemove(this.#memory, slot.sequence, slot.tokens.length, -1);
+      if (right < all) slot.truncate(slot.length);
     }
   }
 
@@ -395,7 +368,7 @@ export class Decoder {
   }
 }
 
-const isLong = (slot: Slot) => slot.tokens.length >= WORTH_KEEPING;
+const isLong = (slot: Slot) => slot.length >= WORTH_KEEPING;
 
 const remaining = (r: Running) => r.job.tokens.length - r.done;
 
