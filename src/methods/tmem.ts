@@ -9,7 +9,8 @@
  * - `tmem-recall` asks theta0 + Delta the bare question and shows what it says, if it is sure of it, to theta0, which answers in the form that is
  *   asked for: pairs are whole sentences, and so are the answers of what was trained on them.
  * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
- *   turns nearest to the question, looked for in their context, too. `tmem-hybrid-text` shows the same without what the weights say. Read by
+ *   turns nearest to the question, looked for in their context and by the pairs that were made from them, too (as documents are by the queries
+ *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read by
  *   theta0 + Delta it was answered worse (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
@@ -87,6 +88,8 @@ function answering(reading: Reading, variant: Variant): Method {
     if (!turns) return;
     for (; kept < said.length; kept++) await turns.observe(withDatesOf(said[kept]!));
     await turns.settle();
+    const about = standingPairs(episode.snapshot.state.writes);
+    await turns.describe(about.map((pair) => ({ turn: pair.turn, text: noteOf(pair) })));
   };
   const recollect = async ({ query, text }: Question): Promise<string[]> => {
     const asked = { useExplicit: false, abstain: SURE, maxTokens: ANSWER_TOKENS, signal };

@@ -1,7 +1,8 @@
 /**
  * The turns as they were said, found again by their words (BM25: Robertson and Zaragoza 2009) and, with an embedder, by their vectors, too,
  * fused by reciprocal rank (Cormack et al., SIGIR 2009). A chunk is a turn with its date and speaker, or a piece of a long one. Of the turns that
- * hold the answers to 231 questions of LoCoMo, 60 % are among ten that are found so, 67 % when turns are also looked for in their context (LOG.md).
+ * hold the answers to 231 questions of LoCoMo, 60 % are among ten that are found so, 67 % when turns are also looked for in their context, and
+ * more when they are looked for by what was written about them, too (LOG.md).
  */
 import { transcriptLine } from '../agent/context.ts';
 import { throwIfAborted } from '../engine/errors.ts';
@@ -25,8 +26,11 @@ export class Turns {
   readonly #embedder: Embedder | undefined;
   readonly #limit: number;
   readonly #chunks: string[] = [];
+  /** By turn: its first chunk. */
+  readonly #first: number[] = [];
   readonly #alone: Index;
   readonly #inContext: Index | undefined;
+  #about: { readonly index: Index; readonly chunks: readonly number[] } | undefined;
 
   /** @throws TmemError `usage` for a budget that has no room for chunks. */
   constructor(options: MethodOptions, { embedder, inContext = false }: TurnsOptions = {}) {
@@ -45,6 +49,7 @@ export class Turns {
   async observe(turn: Turn): Promise<void> {
     const { engine, signal } = this.#options;
     throwIfAborted(signal);
+    this.#first.push(this.#chunks.length);
     this.#chunks.push(...(await piecesOf(engine, turn, this.#limit)).map(transcriptLine));
   }
 
@@ -60,6 +65,14 @@ export class Turns {
     );
   }
 
+  /** Texts that were written about turns, such as questions that they answer: a turn is looked for by them, too, from then on. */
+  async describe(about: readonly { readonly turn: number; readonly text: string }[]): Promise<void> {
+    const index = new Index(this.#embedder);
+    const texts = about.map(({ text }) => text);
+    await index.grow(texts, this.#options.signal);
+    this.#about = { index, chunks: about.map(({ turn }) => this.#first[turn]!) };
+  }
+
   /** Indices of the n chunks nearest to a question, best first. */
   async nearest({ query, text }: Question, n: number): Promise<number[]> {
     const wanted = query ?? text;
@@ -68,6 +81,11 @@ export class Turns {
     const rankings = [this.#alone, ...(this.#inContext ? [this.#inContext] : [])].flatMap((index) =>
       index.search(wanted, vector),
     );
+    const { index: about, chunks = [] } = this.#about ?? {};
+    for (const hits of about?.search(wanted, vector) ?? []) {
+      const found = new Set(hits.map(({ index }) => chunks[index]!));
+      rankings.push([...found].map((index, i) => ({ index, score: -i })));
+    }
     return fuse(rankings)
       .slice(0, n)
       .map(({ index }) => index);

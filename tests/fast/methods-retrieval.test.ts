@@ -166,3 +166,17 @@ test('what could not be embedded is added the next time, each turn once', async 
   const found = await turns.nearest({ text: 'thing4' }, 12);
   assert.deepEqual([found[0], found.toSorted()], [4, [0, 1, 2, 3, 4, 5]]);
 });
+
+test('a turn is found by what was written about it', async () => {
+  const turns = new Turns({ engine: digesting(), budget: 2048 });
+  for (const turn of talk(SUBJECTS)) await turns.observe(turn);
+  await turns.settle();
+  const question = { text: 'Which zither?' };
+  assert.deepEqual(await turns.nearest(question, 3), []);
+  await turns.describe([
+    { turn: 4, text: 'Who plays the zither? Ann plays it.' },
+    { turn: 2, text: 'Which zither is broken, which zither is sold?' },
+    { turn: 2, text: 'Which zither?' },
+  ]);
+  assert.deepEqual(await turns.nearest(question, 3), [2, 4]);
+});
