@@ -1,5 +1,6 @@
 /** Which of the pairs that a model wrote may be trained on: those that the session itself states. */
 import { createHash } from 'node:crypto';
+import { stemmer } from 'stemmer';
 import { questionKey } from '../memory/ledger.ts';
 import type { WorkingTurn } from '../memory/session.ts';
 import { type Origin, originOf, type Pair } from '../memory/types.ts';
@@ -24,6 +25,8 @@ export type DropReason =
    * who have names: alone it cannot be understood.
    */
   | 'vague'
+  /** What the speakers do to each other by talking: "Ann thanks Bob for his advice". Nobody asks for it later. */
+  | 'small-talk'
   /** Said by someone whose words are not trained on. */
   | 'untrusted'
   | 'duplicate'
@@ -82,6 +85,7 @@ export function groundPairs(
       else if (!supports(said[at]!, raw)) drop('unsupported');
       else if (isVague(raw.instruction, said[at]!, speakers)) drop('vague');
       else if (spoken.turn.speaker && ADDRESSED.test(raw.output)) drop('vague');
+      else if (isSmallTalk(raw.output, names)) drop('small-talk');
       else if (!rules.trusted.includes(originOf(spoken.turn))) drop('untrusted');
       else if (before && normalise(before.pair.output) === normalise(raw.output)) drop('duplicate');
       else if (sentences.has(normalise(raw.output))) drop('duplicate');
@@ -159,9 +163,23 @@ function findQuote(quote: string, output: string, said: readonly string[]): numb
   return quoted.findLast((at) => words.some((word) => hasWord(said[at]!, word))) ?? quoted.at(-1) ?? -1;
 }
 
-/** Whether what the output adds to its question is stated in the turn. An output that adds nothing is of no use. */
+/** Whether what the output adds to its question is stated in the turn. An output that adds nothing, or only other forms of its words, is of no use. */
 function supports(said: string, raw: RawPair): boolean {
-  return answerWords(raw).some((word) => hasWord(said, word));
+  const asked = new Set(contentWords(raw.instruction).map(stemmer));
+  return answerWords(raw).some((word) => !asked.has(stemmer(word)) && hasWord(said, word));
+}
+
+const SOCIAL = new Set(
+  `admire agree appreciate apologise ask cheer comfort compliment congratulate encourage glad grateful greet impressed jealous
+  praise proud reassure remind respond reply sorry support supportive thank thankful`
+    .split(/\s+/)
+    .map(stemmer),
+);
+
+function isSmallTalk(output: string, names: ReadonlySet<string>): boolean {
+  const words = new Set(contentWords(output));
+  const speakers = [...names].filter((name) => contentWords(name).some((word) => words.has(word)));
+  return speakers.length > 1 && [...words].some((word) => SOCIAL.has(stemmer(word)));
 }
 
 /** First and second person in lower case: a capital letter makes a title ("My Fair Lady"). */

@@ -47,6 +47,7 @@ const DROPPED: Readonly<Record<string, string>> = {
   'not-quoted': 'not in the conversation',
   unsupported: 'not said by their quote',
   vague: 'not clear on their own',
+  'small-talk': 'small talk',
   untrusted: 'from a source that is not trusted',
   duplicate: 'said already',
   contradiction: 'overtaken by a later answer',

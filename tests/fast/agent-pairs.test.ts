@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { groundPairs, normalise } from '../../src/agent/pairs.ts';
+import type { WorkingTurn } from '../../src/memory/session.ts';
 import type { Turn } from '../../src/memory/types.ts';
 
 const turns: Turn[] = [
@@ -30,6 +31,32 @@ test('keeps what the session states, with the turn, time and origin of the quote
     origin: 'user',
   };
   assert.deepEqual(rest, expected);
+});
+
+test('what speakers do to each other by talking is dropped, what they tell of others is kept', () => {
+  const said = (speaker: string, content: string, index: number): WorkingTurn => ({
+    turn: { role: 'user', speaker, content },
+    index,
+  });
+  const talk = [
+    said('Ann', 'Thanks for your advice, Bob! I support you, and I am proud of my sister Eva.', 0),
+    said('Bob', 'Keep going! I keep my goals in mind.', 1),
+  ];
+  const first = 'Thanks for your advice, Bob!';
+  const { pairs, dropped } = groundPairs(
+    [
+      pair(first, 'Who did Ann thank for his advice?', 'Ann thanks Bob for his advice.'),
+      pair('I support you', 'Who supports Bob?', 'Bob is supported by Ann.'),
+      pair('I am proud of my sister Eva', 'Who is Ann proud of?', 'Ann is proud of her sister Eva.'),
+      pair('I keep my goals in mind', 'What does Bob do to keep his goals?', 'Bob is keeping his goals.'),
+    ],
+    talk,
+  );
+  assert.deepEqual(
+    pairs.map(({ output }) => output),
+    ['Ann is proud of her sister Eva.'],
+  );
+  assert.deepEqual(dropped, { 'small-talk': 2, unsupported: 1 });
 });
 
 test('counts each drop under its reason', () => {
