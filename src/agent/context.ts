@@ -1,7 +1,7 @@
 /** The contexts of the method as chat messages: (q, h, m), (q, h, m, d), and (q, m) for a question. */
 import type { ChatMessage, Engine } from '../engine/types.ts';
 import type { WorkingTurn } from '../memory/session.ts';
-import { spellTime } from '../memory/spell-time.ts';
+import { spellDay, spellTime } from '../memory/spell-time.ts';
 import type { Pair, Turn } from '../memory/types.ts';
 import { EXTRACTION, MEMORY_HEADER, NOTE, RETRIEVED, SYSTEM } from './prompts.ts';
 
@@ -71,7 +71,7 @@ function layOut(turns: readonly Turn[]): string {
   const lines: string[] = [];
   let date = '';
   for (const turn of turns) {
-    const spelled = turn.time === undefined ? date : spellTime(turn.time).replace(/, \d{2}:\d{2}$/, '');
+    const spelled = turn.time === undefined ? date : spellDay(turn.time);
     if (spelled !== date) lines.push(spelled);
     date = spelled;
     lines.push(transcriptLine({ ...turn, time: undefined }));

@@ -18,3 +18,6 @@ export function spellTime(time: string): string {
   const weekday = DAYS[new Date(Date.UTC(year!, month! - 1, day)).getUTCDay()];
   return `${weekday} ${day} ${name} ${date.slice(0, 4)}${clock ? `, ${clock}` : ''}`;
 }
+
+/** The same without the clock. */
+export const spellDay = (time: string): string => spellTime(time).replace(/, \d{2}:\d{2}$/, '');

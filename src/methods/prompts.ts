@@ -81,8 +81,11 @@ export const RAW = {
   dated: 'What was said on {date}, in message {n}?',
 } as const;
 
-/** What fast weights say to a bare question, shown beside what is kept in words. */
-export const RECOLLECTION = 'As far as you remember: {answer}';
+/** What fast weights say to a bare question, shown beside what is kept in words; with the day on which it was said, where that is known. */
+export const RECOLLECTION = {
+  plain: 'As far as you remember: {answer}',
+  dated: 'As far as you remember, from {day}: {answer}',
+} as const;
 
 /** All words that a method's answers depend on, those of the agent with them. */
 export const PROMPTS = { agent: { ...agent }, GENERAL_TASK, SUMMARY, MEMAGENT, MEM1, AMEM, RAW, RECOLLECTION } as const;

@@ -7,10 +7,11 @@
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
  * - `tmem-recall` asks theta0 + Delta the bare question and shows what it says, if it is sure of it, to theta0, which answers in the form that is
- *   asked for: pairs are whole sentences, and so are the answers of what was trained on them.
+ *   asked for: pairs are whole sentences, and so are the answers of what was trained on them. Where the ledger has a pair that says the same, the
+ *   day on which that was said stands beside it.
  * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
  *   turns nearest to the question, looked for in their context and by the pairs that were made from them, too (as documents are by the queries
- *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read by
+ *   that a model expects for them: Nogueira et al., arXiv 1904.08375), and by what the weights say (Gao et al., arXiv 2212.10496). `tmem-hybrid-text` shows the same without what the weights say. Read by
  *   theta0 + Delta it was answered worse (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
@@ -23,17 +24,21 @@ import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { withDatesOf } from '../memory/dates.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
 import { nearestInOrder } from '../memory/nearest.ts';
+import { contentWords } from '../memory/recall.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
-import type { Turn, Writer } from '../memory/types.ts';
+import { spellDay } from '../memory/spell-time.ts';
+import type { Pair, Turn, Writer } from '../memory/types.ts';
 import { writePairs } from '../memory/write.ts';
 import { ANSWER_TOKENS, answerFrom, bytesOf, mostThatFit, taskOf } from './common.ts';
-import { RECOLLECTION } from './prompts.ts';
+import { fill, RECOLLECTION } from './prompts.ts';
 import { SHOWN } from './rag.ts';
 import { Turns } from './turns.ts';
-import type { Method, MethodOptions, MethodSpec, Question } from './types.ts';
+import type { Method, MethodOptions, MethodSpec } from './types.ts';
 
 /** Confidence of what is shown as a recollection. */
 const SURE = 0.5;
+/** Share of their words that two sentences have in common which say the same. */
+const SAME = 0.8;
 
 interface Variant {
   readonly aware?: boolean;
@@ -91,12 +96,12 @@ function answering(reading: Reading, variant: Variant): Method {
     const about = standingPairs(episode.snapshot.state.writes);
     await turns.describe(about.map((pair) => ({ turn: pair.turn, text: noteOf(pair) })));
   };
-  const recollect = async ({ query, text }: Question): Promise<string[]> => {
+  const recollect = async (query: string): Promise<string | undefined> => {
     const asked = { useExplicit: false, abstain: SURE, maxTokens: ANSWER_TOKENS, signal };
     const { state } = episode.snapshot;
-    if (!state.weights) return [];
-    const { answer, abstained } = await answerQuestion(engine, state, query ?? text, asked);
-    return abstained ? [] : [RECOLLECTION.replace('{answer}', () => answer)];
+    if (!state.weights) return undefined;
+    const { answer, abstained } = await answerQuestion(engine, state, query, asked);
+    return abstained ? undefined : answer;
   };
   return {
     async observe(turn) {
@@ -117,13 +122,17 @@ function answering(reading: Reading, variant: Variant): Method {
         const { answer, tokens } = await answerQuestion(engine, state, text, asked);
         return { text: answer, contextTokens: tokens };
       }
-      const facts = nearestInOrder(standingPairs(state.writes), question.query ?? text, retrieve).map(noteOf);
+      const query = question.query ?? text;
+      const standing = standingPairs(state.writes);
+      const facts = nearestInOrder(standing, query, retrieve).map(noteOf);
       const before = [...(useExplicit ? [state.explicit] : []), ...facts];
-      const recalled = by === 'recollection' ? await recollect(question) : [];
+      const recalled = by === 'recollection' ? await recollect(query) : undefined;
+      const recollection = recalled === undefined ? '' : recollectionOf(recalled, standing);
       const layOut = (found: readonly number[]) =>
-        [...before, turns?.layOut(found) ?? '', ...recalled].filter(Boolean).join('\n');
+        [...before, turns?.layOut(found) ?? '', recollection].filter(Boolean).join('\n');
+      const wanted = { ...question, query: `${query} ${recalled ?? ''}`.trim() };
       const shown = turns
-        ? await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut)
+        ? await mostThatFit(options, question, await turns.nearest(wanted, SHOWN), layOut)
         : layOut([]);
       return answerFrom(options, shown, question);
     },
@@ -146,6 +155,18 @@ function answering(reading: Reading, variant: Variant): Method {
       return method;
     },
   };
+}
+
+/** What was recalled, with the day on which the pair was said that says the same. */
+function recollectionOf(answer: string, pairs: readonly Pair[]): string {
+  const said = new Set(contentWords(answer));
+  const alike = ({ output }: Pair) => {
+    const words = new Set(contentWords(output));
+    return (2 * [...words].filter((word) => said.has(word)).length) / (words.size + said.size);
+  };
+  const same = pairs.findLast((pair) => alike(pair) >= SAME);
+  const day = same?.time === undefined ? undefined : spellDay(same.time);
+  return fill(day === undefined ? RECOLLECTION.plain : RECOLLECTION.dated, { answer, day: day ?? '' });
 }
 
 function specOf(name: string, { description, variant }: Described): MethodSpec {

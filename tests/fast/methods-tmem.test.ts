@@ -103,7 +103,7 @@ test('what the weights are sure of is shown to the base model as a recollection,
     assert.deepEqual(recalling!.prompt, [{ role: 'user', content: 'What is the sky?' }]);
     assert.notEqual(recalling!.fastWeights, false);
     assert.equal(answering!.fastWeights, false);
-    assert.match(shownIn(answering!), /^As far as you remember: skyish$/m);
+    assert.match(shownIn(answering!), /^As far as you remember, from Sunday 1 March 2026: skyish$/m);
     assert.match(shownIn(answering!), beside);
     assert.equal(text, 'on: What is the sky?\nAnswer shortly.', 'the base model answers');
 
@@ -115,6 +115,13 @@ test('what the weights are sure of is shown to the base model as a recollection,
     await method.answer({ text: 'Who is Ulla?' });
     assert.doesNotMatch(shownIn(generated(engine).at(-1)!), /As far as you remember/, 'not sure of it');
   }
+});
+
+test('a recollection of what was said on no known day has none', async () => {
+  const engine = learner();
+  const method = await reading(getMethod('tmem-recall'), engine, [said('The sky is skyish.')]);
+  await method.answer({ text: 'What is the sky?' });
+  assert.match(shownIn(generated(engine).at(-1)!), /^As far as you remember: skyish$/m);
 });
 
 test('variants that read in the same way answer from one reading as they would from their own', async () => {
