@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import koffi from 'koffi';
 
-/** ggml's build for processors with AMX, whose products are off by more than those of the others are from one another (LOG.md). */
+/** ggml's build for processors with AMX. It rounds otherwise than the others do, and is wrong where a row is a single block of 32 (LOG.md). */
 const AMX = 'ggml-cpu-sapphirerapids';
 
 /**

@@ -18,6 +18,9 @@ const BLOCKED = new Set(['Q4_0', 'Q5_0', 'Q8_0', 'IQ4_NL']);
 /** Those that its CPU backends rearrange, most of them on any processor. */
 export const REARRANGED = new Set(['Q4_0', 'Q4_K', 'IQ4_NL']);
 
+/** ggml's kernels for AMX read memory that is not theirs where a row is a single block of 32. No model but those of tests has such. */
+const LEAST_INPUTS = 64;
+
 /** The type itself where ggml multiplies it fast as it lies in the file, Q8_0 otherwise. */
 export function fastType(type: number): number {
   const { name, block } = ggmlTypes.get(type)!;
@@ -53,8 +56,15 @@ export class Layouts {
     { plain = false, backward = TYPE.Q8_0 as number } = {},
   ): Layout {
     const layout = this.#ofGgml(type, inputs, outputs, plain);
-    const dense = this.#blas && this.#kernels.prefersBlas(inputs * outputs, layout, { type: backward });
+    const copy = this.ofTransposed(backward, inputs, outputs);
+    const dense = this.#blas && this.#kernels.prefersBlas(inputs * outputs, layout, copy);
     return dense ? { type: TYPE.F32, dense } : layout;
+  }
+
+  /** Of the transposed copy, in that type, of a weight [inputs, outputs]. */
+  ofTransposed(type: number, inputs: number, outputs: number): Layout {
+    const bufferType = type === TYPE.Q8_0 ? this.#rearranged(type, outputs, inputs) : undefined;
+    return { type, ...(bufferType && { bufferType }) };
   }
 
   /** How many times faster a BLAS multiplies with large weights of a type; 0 without one. */
@@ -64,13 +74,15 @@ export class Layouts {
   }
 
   #ofGgml(type: number, inputs: number, outputs: number, plain: boolean): Layout {
-    const bufferType = plain ? undefined : this.#rearranged(type, inputs, outputs);
-    if (bufferType) return { type, bufferType };
+    const wanted = REARRANGED.has(ggmlTypes.get(type)!.name) ? type : fastType(type);
+    const bufferType = plain ? undefined : this.#rearranged(wanted, inputs, outputs);
+    if (bufferType) return { type: wanted, bufferType };
     if (!this.#backends.isCpu) return { type: this.#multiplies(undefined, type, inputs, outputs) ? type : TYPE.Q8_0 };
     return { type: fastType(type) };
   }
 
   #rearranged(type: number, inputs: number, outputs: number): BufferType | undefined {
+    if (inputs < LEAST_INPUTS) return undefined;
     const key = `${type} ${inputs} ${outputs}`;
     if (!this.#found.has(key))
       this.#found.set(

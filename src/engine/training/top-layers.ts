@@ -40,6 +40,8 @@ export interface TopLayersOptions {
 interface Transposed {
   readonly tensor: Tensor;
   readonly type: number;
+  /** It lies in a layout that is filled as a whole only. */
+  readonly rearranged?: boolean;
 }
 
 export interface StoredWeight {
@@ -48,6 +50,7 @@ export interface StoredWeight {
   readonly inputs: number;
   readonly outputs: number;
   readonly dense?: boolean;
+  readonly rearranged?: boolean;
 }
 
 const Q8_BLOCK = 32;
@@ -154,11 +157,12 @@ export class TopLayers {
       const choice = { plain: n === this.#head, backward: copyType };
       const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, choice);
       const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
-      this.#weights.set(n, { tensor, type, inputs, outputs, dense });
+      this.#weights.set(n, { tensor, type, inputs, outputs, dense, rearranged: bufferType !== undefined });
       this.#dense ||= dense;
       if (ends.has(n) || dense) continue;
-      const copy = f.new2(contextIn(undefined), copyType, outputs, inputs);
-      this.#transposed.set(n, { tensor: copy, type: copyType });
+      const copy = layouts.ofTransposed(copyType, inputs, outputs);
+      const turned = f.new2(contextIn(copy.bufferType), copyType, outputs, inputs);
+      this.#transposed.set(n, { tensor: turned, type: copyType, rearranged: copy.bufferType !== undefined });
     }
     for (const [bufferType, context] of contexts) {
       this.#contexts.push(context);
@@ -217,8 +221,9 @@ export class TopLayers {
   }
 
   /** Fills `to` [out, in] from w [in, out], which lies in the CPU's memory. */
-  transpose(w: StoredWeight, { tensor: to, type }: Transposed): void {
+  transpose(w: StoredWeight, to: Transposed): void {
     const f = this.native;
+    const { type } = to;
     const toRow = f.rowSize(type, w.outputs);
     this.#onCpu(to, { type, inputs: w.outputs, outputs: w.inputs }, (target) =>
       this.#byRows(w, (context, x, start, n) => {
@@ -234,20 +239,20 @@ export class TopLayers {
   #convert(w: StoredWeight, to: StoredWeight): void {
     const f = this.native;
     const toRow = f.rowSize(to.type, w.inputs);
-    this.#onCpu(to.tensor, to, (target) =>
+    this.#onCpu(to, to, (target) =>
       this.#byRows(w, (context, x, start, n) =>
         f.copy(context, x, f.view2(context, target, w.inputs, n, toRow, start * toRow)),
       ),
     );
   }
 
-  /** Calls `fill` with `to`, or with one in the CPU's memory that is copied to it. */
-  #onCpu(to: Tensor, size: Omit<StoredWeight, 'tensor'>, fill: (target: Tensor) => void): void {
-    if (this.backends.isCpu) fill(to);
+  /** Calls `fill` with the tensor, or with one as it stands in the CPU's memory that is copied to it. */
+  #onCpu({ tensor, rearranged }: Transposed, size: Omit<StoredWeight, 'tensor'>, fill: (target: Tensor) => void): void {
+    if (this.backends.isCpu && !rearranged) fill(tensor);
     else
       this.withCpuTensor(size, (target) => {
         fill(target);
-        this.native.tensorCopy(target, to);
+        this.native.tensorCopy(target, tensor);
       });
   }
 
