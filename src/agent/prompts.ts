@@ -38,10 +38,6 @@ const EXAMPLES: readonly ExtractionExample[] = [
     pairs: [],
   },
   {
-    part: "Tuesday 4 June 2019\nIngrid: Thanks, Pavel, that means a lot! I'm so glad that you cheer me on. Chasing dreams is not easy, but we will make it. Let's catch up soon!",
-    pairs: [],
-  },
-  {
     part: 'Friday 7 June 2019\nPavel: Some news. I work at the opera now. My van broke down, so I bought a purple motorbike, and in July I will drive it to Ghent.',
     pairs: [
       { output: 'Pavel works at the opera.', instruction: 'Where does Pavel work?' },
@@ -56,10 +52,6 @@ const EXAMPLES: readonly ExtractionExample[] = [
       { output: "Ingrid's cousin Doris broke a toe.", instruction: "What did Ingrid's cousin Doris break?" },
       { output: 'Ingrid cannot eat nuts.', instruction: 'What can Ingrid not eat?' },
     ],
-  },
-  {
-    part: 'Friday 7 June 2019\nPavel: Wow, poor Doris! That must be hard, I hope she feels better soon. I had to sell my flute last week [31 May 2019].',
-    pairs: [{ output: 'Pavel sold his flute on 31 May 2019.', instruction: 'When did Pavel sell his flute?' }],
   },
   {
     part: 'Friday 7 June 2019\nIngrid: The band was loud, so my neighbour Viktor drove me home at ten.',
