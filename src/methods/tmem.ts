@@ -11,7 +11,7 @@
  *   day on which that was said stands beside it.
  * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
  *   turns nearest to the question, looked for in their context and by the pairs that were made from them, too (as documents are by the queries
- *   that a model expects for them: Nogueira et al., arXiv 1904.08375), and by what the weights say (Gao et al., arXiv 2212.10496). `tmem-hybrid-text` shows the same without what the weights say. Read by
+ *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read by
  *   theta0 + Delta it was answered worse (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
@@ -130,9 +130,8 @@ function answering(reading: Reading, variant: Variant): Method {
       const recollection = recalled === undefined ? '' : recollectionOf(recalled, standing);
       const layOut = (found: readonly number[]) =>
         [...before, turns?.layOut(found) ?? '', recollection].filter(Boolean).join('\n');
-      const wanted = { ...question, query: `${query} ${recalled ?? ''}`.trim() };
       const shown = turns
-        ? await mostThatFit(options, question, await turns.nearest(wanted, SHOWN), layOut)
+        ? await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut)
         : layOut([]);
       return answerFrom(options, shown, question);
     },
