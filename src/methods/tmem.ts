@@ -11,8 +11,8 @@
  *   day on which that was said stands beside it.
  * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
  *   turns nearest to the question, looked for in their context and by the pairs that were made from them, too (as documents are by the queries
- *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read by
- *   theta0 + Delta it was answered worse (LOG.md).
+ *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read
+ *   by theta0 + Delta it was answered worse (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
