@@ -84,8 +84,13 @@ function index(pair: Pair): Indexed {
   return { pair, asked: [own, ...others].map((asked) => new Set(asked)), counts, length: all.length };
 }
 
-function dice(one: ReadonlySet<string>, other: ReadonlySet<string>, weigh: (stem: string) => number): number {
-  const sum = (stems: Iterable<string>) => [...stems].reduce((total, stem) => total + weigh(stem), 0);
+/** Dice's coefficient of two sets, each member of which weighs 1 by default; 0 for two without weight. */
+export function dice(
+  one: ReadonlySet<string>,
+  other: ReadonlySet<string>,
+  weigh: (member: string) => number = () => 1,
+): number {
+  const sum = (members: Iterable<string>) => [...members].reduce((total, member) => total + weigh(member), 0);
   const both = sum(one) + sum(other);
-  return both > 0 ? Math.min(1, (2 * sum([...one].filter((stem) => other.has(stem)))) / both) : 0;
+  return both > 0 ? Math.min(1, (2 * sum([...one].filter((member) => other.has(member)))) / both) : 0;
 }

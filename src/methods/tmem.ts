@@ -23,7 +23,7 @@ import { Episode } from '../agent/episode.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
 import { withDatesOf } from '../memory/dates.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
-import { nearestInOrder } from '../memory/nearest.ts';
+import { dice, nearestInOrder } from '../memory/nearest.ts';
 import { contentWords } from '../memory/recall.ts';
 import { getRecipe, type Recipe } from '../memory/recipe.ts';
 import { spellDay } from '../memory/spell-time.ts';
@@ -159,13 +159,9 @@ function answering(reading: Reading, variant: Variant): Method {
 /** What was recalled, with the day on which the pair was said that says the same. */
 function recollectionOf(answer: string, pairs: readonly Pair[]): string {
   const said = new Set(contentWords(answer));
-  const alike = ({ output }: Pair) => {
-    const words = new Set(contentWords(output));
-    return (2 * [...words].filter((word) => said.has(word)).length) / (words.size + said.size);
-  };
-  const same = pairs.findLast((pair) => alike(pair) >= SAME);
-  const day = same?.time === undefined ? undefined : spellDay(same.time);
-  return fill(day === undefined ? RECOLLECTION.plain : RECOLLECTION.dated, { answer, day: day ?? '' });
+  const time = pairs.findLast(({ output }) => dice(said, new Set(contentWords(output))) >= SAME)?.time;
+  if (time === undefined) return fill(RECOLLECTION.plain, { answer });
+  return fill(RECOLLECTION.dated, { answer, day: spellDay(time) });
 }
 
 function specOf(name: string, { description, variant }: Described): MethodSpec {

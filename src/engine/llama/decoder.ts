@@ -230,18 +230,20 @@ export class Decoder {
       const soon = commonPrefix(r.job.tokens, job.tokens, limit);
       if (r.done < soon && soon - shared >= WORTH_WAITING) return undefined;
     }
-    const growth = this.#mostTokens(job.tokens.length, job) - shared;
-    const busy = this.#slots.filter((slot) => slot.busy);
-    const filled = Slot.filled([...busy, ...(best ? [best] : [])].map((s) => [s, s.busy ? s.length : shared]));
-    if (this.#running.length > 0 && filled + this.#growth() + growth > this.contextSize) return undefined;
     const idle = this.#idleSlots();
-    let slot: Slot | undefined;
+    const [oldest] = idle;
+    if (!oldest) return undefined;
+    const growth = this.#growth() + this.#mostTokens(job.tokens.length, job) - shared;
+    const kept: [Slot, number][] = this.#running.map(({ slot }) => [slot, slot.length]);
+    if (best) kept.push([best, shared]);
+    if (this.#running.length > 0 && Slot.filled(kept) + growth > this.contextSize) return undefined;
+    let slot: Slot;
     if (best && !best.busy && shared >= best.length / 2) {
       slot = best;
     } else {
       // Taking the least recently used sequence keeps a long cached one that others may share.
-      slot = idle.find((s) => s !== best) ?? idle[0];
-      if (!slot || (isLong(slot) && slot !== best && this.#running.length > 0 && idle.length === 1)) return undefined;
+      slot = idle.find((s) => s !== best) ?? oldest;
+      if (isLong(slot) && slot !== best && this.#running.length > 0 && idle.length === 1) return undefined;
     }
     slot.busy = true;
     if (best && slot !== best) slot.share(best, shared);
@@ -249,7 +251,7 @@ export class Decoder {
     slot.version = job.version;
     slot.lastUse = ++this.#clock;
     job.cached = shared;
-    this.#makeRoom(this.#growth() + growth);
+    this.#makeRoom(growth);
     return slot;
   }
 

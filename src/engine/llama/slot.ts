@@ -57,7 +57,8 @@ export class Slot {
   reset(): void {
     this.#tokens.length = 0;
     this.#cells.length = 0;
-    Object.assign(this, { version: 0, lastUse: 0 });
+    this.version = 0;
+    this.lastUse = 0;
   }
 
   /** Cells that sequences fill together, of each so many first ones: those that they share count once. */

@@ -70,7 +70,7 @@ export class Layouts {
   /** How many times faster a BLAS multiplies with large weights of a type; 0 without one. */
   gain(type: number): number {
     const size = 1 << 11;
-    return this.#kernels.gain(this.#ofGgml(type, size, size, false), { type: TYPE.Q8_0 });
+    return this.#kernels.gain(this.#ofGgml(type, size, size, false), this.ofTransposed(TYPE.Q8_0, size, size));
   }
 
   #ofGgml(type: number, inputs: number, outputs: number, plain: boolean): Layout {
