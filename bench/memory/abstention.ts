@@ -2,8 +2,8 @@
  * Does the confidence in an answer tell what was written from what was not? One or more writes of made-up facts; then these are asked
  * in their own words, in others, and without the name of the attribute, beside facts of the same form that were never written (about
  * people of whom nothing or something else was) and general questions. With `--retrieve N` those in other words and
- * those never written are asked again with N pairs shown.
- *   node bench/memory/abstention.ts [--model qwen2.5-coder-1.5b] [--seed 1] [--writes 1] [--facts 16] [--retrieve 0] [--general held] [--threads N] > a.json
+ * those never written are asked again with N pairs shown; with `--tries N` all are asked again with as many tries.
+ *   node bench/memory/abstention.ts [--model qwen2.5-coder-1.5b] [--seed 1] [--writes 1] [--facts 16] [--retrieve 0] [--tries 1] [--general held] [--threads N] > a.json
  *   node bench/memory/abstention.ts --evaluate a.json,b.json      the same figures again, with the coefficients in the code
  *   node bench/memory/abstention.ts --fit a.json,b.json           the coefficients that fit these answers best
  */
@@ -36,6 +36,7 @@ const { values: options } = parseArgs({
     writes: { type: 'string', default: '1' },
     facts: { type: 'string', default: '16' },
     retrieve: { type: 'string', default: '0' },
+    tries: { type: 'string', default: '1' },
     general: { type: 'string', default: 'held' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     evaluate: { type: 'string' },
@@ -72,14 +73,20 @@ const MOST_TOKENS = 48;
 /** Questions that are decoded together. */
 const AT_ONCE = 16;
 
-async function observe(engine: Engine, state: MemoryState, asked: readonly Question[], retrieve: number) {
+async function observe(
+  engine: Engine,
+  state: MemoryState,
+  asked: readonly Question[],
+  retrieve: number,
+  tries: number,
+) {
   const seen: Observation[] = [];
   const pairs = standingPairs(state.writes);
   for (let at = 0; at < asked.length; at += AT_ONCE) {
     seen.push(
       ...(await Promise.all(
         asked.slice(at, at + AT_ONCE).map(async (question): Promise<Observation> => {
-          const asking = { retrieve, maxTokens: MOST_TOKENS };
+          const asking = { retrieve, tries, maxTokens: MOST_TOKENS };
           const { answer: said } = await answerQuestion(engine, state, question.question, asking);
           const evidence = await weigh(
             engine,
@@ -89,17 +96,17 @@ async function observe(engine: Engine, state: MemoryState, asked: readonly Quest
           );
           const { answer, accept } = question;
           const right = answer !== undefined && accepts(said, { answer, accept });
-          return { ...question, said, right, evidence: evidence!, retrieve };
+          return { ...question, said, right, evidence: evidence!, retrieve, tries };
         }),
       )),
     );
-    console.error(`${seen.length} of ${asked.length} asked with ${retrieve} pairs shown`);
+    console.error(`${seen.length} of ${asked.length} asked with ${retrieve} pairs shown, ${tries} tries`);
   }
   return seen;
 }
 
 async function measure(): Promise<Run & Record<string, unknown>> {
-  const [seed, retrieve] = [positive(options, 'seed'), Number(options.retrieve)];
+  const [seed, tries, retrieve] = [positive(options, 'seed'), positive(options, 'tries'), Number(options.retrieve)];
   const { path: modelPath } = await resolveModel(options.model);
   const engine = await LlamaEngine.open({ modelPath, threads: positive(options, 'threads') });
   const lists = makeFacts(positive(options, 'writes'), positive(options, 'facts'), seed);
@@ -113,10 +120,11 @@ async function measure(): Promise<Run & Record<string, unknown>> {
     console.error(`write ${i + 1}: ${verdict}, ${recalled} of ${list.length} recalled, ${(ms / 1000).toFixed(0)} s`);
   }
   const asked = questions(lists.flat(), seed);
-  const observations = await observe(engine, state, asked, 0);
+  const observations = await observe(engine, state, asked, 0, 1);
   // What is known in its own words needs no help, nor does what is not in the memory's line.
   const helped = asked.filter((q) => q.kind !== 'written' && q.kind !== 'general');
-  if (retrieve > 0) observations.push(...(await observe(engine, state, helped, retrieve)));
+  if (retrieve > 0) observations.push(...(await observe(engine, state, helped, retrieve, 1)));
+  if (tries > 1) observations.push(...(await observe(engine, state, asked, 0, tries)));
   await engine.close();
   return { model: engine.model.name, seed, general: options.general, writes, observations };
 }
@@ -127,7 +135,7 @@ function load(files: string): Run[] {
 
 if (options.fit) {
   const runs = load(options.fit);
-  const seen = runs.flatMap((run) => run.observations.filter((o) => o.retrieve === 0));
+  const seen = runs.flatMap((run) => run.observations.filter((o) => o.retrieve === 0 && (o.tries ?? 1) === 1));
   const isGeneral = (o: Observation) => o.kind === 'general';
   const fitted = {
     written: fitLogistic(seen.map((o) => ({ features: writtenFeatures(o.evidence), label: o.right && !isGeneral(o) }))),
@@ -139,9 +147,12 @@ if (options.fit) {
   const runs = options.evaluate ? load(options.evaluate) : [await measure()];
   if (!options.evaluate) console.log(JSON.stringify({ bench: 'abstention', ...setting(), ...runs[0] }, null, 1));
   for (const run of runs) {
-    for (const retrieve of new Set(run.observations.map((o) => o.retrieve))) {
-      console.error(`${run.model}, seed ${run.seed}, ${retrieve} pairs shown`);
-      console.error(tables(figures(run.observations.filter((o) => o.retrieve === retrieve))));
+    for (const [how, seen] of Map.groupBy(
+      run.observations,
+      ({ retrieve, tries = 1 }) => `${retrieve} pairs shown, ${tries} tries`,
+    )) {
+      console.error(`${run.model}, seed ${run.seed}, ${how}`);
+      console.error(tables(figures(seen)));
     }
   }
 }

@@ -20,6 +20,8 @@ export interface Observation extends Question {
   readonly evidence: Evidence;
   /** Pairs that were shown beside the question. */
   readonly retrieve: number;
+  /** Default 1. */
+  readonly tries?: number;
 }
 
 /** Answers that say that there is none. */

@@ -1,6 +1,12 @@
-/** One question to a memory: what it answers, what that rests on, and whether it had better not. */
-import type { Engine } from '../engine/types.ts';
-import { type Confidence, confidenceOf, weigh } from '../memory/confidence.ts';
+/**
+ * One question to a memory: what it answers, what that rests on, and whether it had better not.
+ *
+ * What was learned often is not what is said first but what is said sometimes, and the confidence tells which: so with `tries` an answer that
+ * is not sure is sampled again, several times, and the surest one is given. Reciting more than once is RECITE's (Sun et al., arXiv 2210.01296),
+ * which takes the majority; choosing by a score is best-of-n (Cobbe et al., arXiv 2110.14168).
+ */
+import type { Engine, SamplingOptions } from '../engine/types.ts';
+import { type Confidence, confidenceOf, SURE, weigh } from '../memory/confidence.ts';
 import { standingPairs } from '../memory/ledger.ts';
 import { type NearestPair, nearestPairs } from '../memory/nearest.ts';
 import type { MemoryState, Pair } from '../memory/types.ts';
@@ -16,12 +22,14 @@ export interface AnswerOptions {
   readonly nearest?: number;
   /** An answer of a lower confidence than this is withheld. Default: none is. */
   readonly abstain?: number | undefined;
-  /** Whether the confidence is wanted without `abstain`, too: it takes two passes over the answer. Default false. */
+  /** Whether the confidence is wanted without `abstain` and `tries`, too: it takes two passes over the answer. Default false. */
   readonly assess?: boolean;
+  /** Answers at the most: when the first one is not sure the others are sampled, and the surest of all is given. Default 1. */
+  readonly tries?: number | undefined;
   /** Default 128. */
   readonly maxTokens?: number;
   readonly signal?: AbortSignal | undefined;
-  /** Pieces of the answer as they come; with `abstain` all of it at once, when it is known that it will be given. */
+  /** Pieces of the answer as they come; with `abstain` or more than one try all of it at once, when it is known that it will be given. */
   readonly onText?: ((text: string) => void) | undefined;
 }
 
@@ -56,26 +64,45 @@ export async function answerQuestion(
   options: AnswerOptions = {},
 ): Promise<Answered> {
   const { useExplicit = true, retrieve = 0, nearest: told = TOLD, maxTokens = 128, signal, onText } = options;
-  const { abstain, assess = abstain !== undefined } = options;
+  const { abstain, tries = 1 } = options;
+  const assess = options.assess || abstain !== undefined || tries > 1;
   const standing = standingPairs(state.writes);
   const near = nearestPairs(standing, question, standing.length);
   const shown = new Set(near.slice(0, retrieve).map(({ pair }) => pair));
   const retrieved = standing.filter((pair) => shown.has(pair));
   const prompt = answerContext(question, useExplicit ? state.explicit : '', retrieved);
-  let answer = '';
-  let tokens = 0;
-  for await (const event of engine.generate({ prompt, maxTokens, signal })) {
-    if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
-    else if (abstain === undefined) onText?.(event.text);
-  }
-  const evidence = assess ? await weigh(engine, question, answer, near, signal) : undefined;
-  const confidence = assess ? (evidence ? confidenceOf(evidence) : NOTHING) : undefined;
+  const onPiece = abstain === undefined && tries === 1 ? onText : undefined;
+  const say = async (sampling?: SamplingOptions): Promise<Said> => {
+    let answer = '';
+    let tokens = 0;
+    for await (const event of engine.generate({ prompt, maxTokens, signal, ...sampling })) {
+      if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
+      else onPiece?.(event.text);
+    }
+    const evidence = assess ? await weigh(engine, question, answer, near, signal) : undefined;
+    return { answer, tokens, confidence: evidence ? confidenceOf(evidence) : NOTHING };
+  };
+  const first = await say();
+  const again = tries > 1 && first.confidence.confidence < SURE ? tries - 1 : 0;
+  const others = await Promise.all(Array.from({ length: again }, (_, i) => say({ temperature: 1, seed: i + 1 })));
+  const { answer, tokens, confidence: found } = [first, ...others].reduce(surer);
+  const confidence = assess ? found : undefined;
   const nearest = near.slice(0, Math.max(retrieve, told));
   const rest = { confidence, nearest, retrieved, tokens };
   if (abstain !== undefined) {
-    const abstained = confidence!.confidence < abstain;
+    const abstained = found.confidence < abstain;
     onText?.(abstained ? NOT_KNOWN : answer);
     if (abstained) return { ...rest, answer: NOT_KNOWN, abstained, withheld: answer };
-  }
+  } else if (tries > 1) onText?.(answer);
   return { ...rest, answer, abstained: false };
 }
+
+interface Said {
+  readonly answer: string;
+  readonly tokens: number;
+  /** NOTHING when it is not asked for. */
+  readonly confidence: Confidence;
+}
+
+/** The earlier of two that are equally sure. */
+const surer = (a: Said, b: Said) => (b.confidence.confidence > a.confidence.confidence ? b : a);

@@ -200,7 +200,10 @@ export class Episode {
    * Answers from (q, m): nothing of h is seen, and nothing is remembered of the question. With `abstain`, an answer of a lower
    * confidence gives way to the sentence that it is not known.
    */
-  async answer(question: string, options: Step & Pick<AnswerOptions, 'abstain' | 'onText'> = {}): Promise<string> {
+  async answer(
+    question: string,
+    options: Step & Pick<AnswerOptions, 'abstain' | 'tries' | 'onText'> = {},
+  ): Promise<string> {
     const { engine, trace, useExplicit = true, retrieve } = this.#options;
     const explicit = useExplicit || this.#method === 'explicit';
     const start = performance.now();

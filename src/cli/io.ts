@@ -148,15 +148,17 @@ export function createProgress(sink: TextSink, label: string, now: () => number 
 }
 
 /** A number option's parser for commander. @throws TmemError `usage` naming the option. */
-export function numberOption(name: string, { integer = false, min = 0, above = false } = {}): (text: string) => number {
+export function numberOption(
+  name: string,
+  { integer = false, min = 0, max = Number.POSITIVE_INFINITY, above = false } = {},
+): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    const fits = text.trim() !== '' && Number.isFinite(value) && (above ? value > min : value >= min);
+    const fits = text.trim() !== '' && Number.isFinite(value) && (above ? value > min : value >= min) && value <= max;
     if (fits && (!integer || Number.isSafeInteger(value))) return value;
     const kind = integer ? 'a whole number' : 'a number';
-    throw new TmemError(
-      'usage',
-      `${name} must be ${kind} ${above ? 'above' : 'of at least'} ${min}, but it is '${text}'.`,
-    );
+    const range =
+      max < Number.POSITIVE_INFINITY ? `from ${min} to ${max}` : `${above ? 'above' : 'of at least'} ${min}`;
+    throw new TmemError('usage', `${name} must be ${kind} ${range}, but it is '${text}'.`);
   };
 }

@@ -83,6 +83,9 @@ export interface Confidence {
 /** Below this an answer is more likely to be made up than not. */
 export const ABSTAIN = 0.5;
 
+/** From here on an answer is as good as certain: it need not be asked for again. */
+export const SURE = 0.8;
+
 /** Log-probabilities further down tell no more: the token is not what the model would say. */
 const FLOOR = -8;
 const floored = (logProb: number) => Math.max(FLOOR, logProb);

@@ -6,7 +6,7 @@
  *   is made for it alone.
  * - The question is answered from theta0 + Delta with m in the context, in the form that all methods share; by `tmem-weights` without m, by
  *   `tmem-retrieve` with the nearest five pairs beside m. `explicit` is the same loop with Delta = 0.
- * - `tmem-recall` asks theta0 + Delta the bare question and shows what it says, if it is sure of it, to theta0, which answers in the form that is
+ * - `tmem-recall` asks theta0 + Delta the bare question, nine times if it is not sure, and shows what it is surest of, if it is, to theta0, which answers in the form that is
  *   asked for: pairs are whole sentences, and so are the answers of what was trained on them. Where the ledger has a pair that says the same, the
  *   day on which that was said stands beside it.
  * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
@@ -21,6 +21,7 @@ import { z } from 'zod';
 import { answerQuestion } from '../agent/answer.ts';
 import { Episode } from '../agent/episode.ts';
 import { TmemError, throwIfAborted } from '../engine/errors.ts';
+import { ABSTAIN } from '../memory/confidence.ts';
 import { withDatesOf } from '../memory/dates.ts';
 import { noteOf, standingPairs } from '../memory/ledger.ts';
 import { dice, nearestInOrder } from '../memory/nearest.ts';
@@ -35,8 +36,8 @@ import { SHOWN } from './rag.ts';
 import { Turns } from './turns.ts';
 import type { Method, MethodOptions, MethodSpec } from './types.ts';
 
-/** Confidence of what is shown as a recollection. */
-const SURE = 0.5;
+/** How often the weights are asked, at the most. */
+const TRIES = 9;
 /** Share of their words that two sentences have in common which say the same. */
 const SAME = 0.8;
 
@@ -97,7 +98,7 @@ function answering(reading: Reading, variant: Variant): Method {
     await turns.describe(about.map((pair) => ({ turn: pair.turn, text: noteOf(pair) })));
   };
   const recollect = async (query: string): Promise<string | undefined> => {
-    const asked = { useExplicit: false, abstain: SURE, maxTokens: ANSWER_TOKENS, signal };
+    const asked = { useExplicit: false, abstain: ABSTAIN, tries: TRIES, maxTokens: ANSWER_TOKENS, signal };
     const { state } = episode.snapshot;
     if (!state.weights) return undefined;
     const { answer, abstained } = await answerQuestion(engine, state, query, asked);

@@ -11,6 +11,7 @@ export const askSchema = z.strictObject({
   memory: z.boolean().optional().describe('false: the base model answers. Default true.'),
   retrieve: z.int().min(0).max(64).optional().describe('Nearest pairs that are shown beside the question.'),
   abstain: z.number().min(0).max(1).optional().describe('An answer of a lower confidence is withheld.'),
+  tries: z.int().min(1).max(64).optional().describe('Answers at the most when it is not sure; the surest is given.'),
 });
 export const branchSchema = z.strictObject({ to: text.describe('Name of the new session.') });
 export const forgetSchema = z.strictObject({

@@ -2,6 +2,7 @@
  * The seam inside the server: the HTTP layer speaks to a `Runtime`, which holds the model and the sessions. The AI SDK provider speaks to the
  * same in its own process.
  */
+import type { AnswerOptions } from '../agent/answer.ts';
 import type { TraceEvent } from '../agent/trace.ts';
 import type { JsonSchema, ModelInfo, SamplingOptions } from '../engine/types.ts';
 import type { MemoryState, WriteRecord } from '../memory/types.ts';
@@ -146,7 +147,7 @@ export interface Runtime {
   ask(
     session: string,
     question: string,
-    options?: Step & { readonly memory?: boolean; readonly retrieve?: number; readonly abstain?: number },
+    options?: Step & { readonly memory?: boolean } & Pick<AnswerOptions, 'retrieve' | 'abstain' | 'tries'>,
   ): Promise<AskResult>;
   /** Writes what was said since the last write. null: there was nothing. */
   write(session: string, step?: Step): Promise<WriteRecord | null>;

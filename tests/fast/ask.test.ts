@@ -8,6 +8,7 @@ import { NOT_KNOWN, RETRIEVED } from '../../src/agent/prompts.ts';
 import type { TraceEvent } from '../../src/agent/trace.ts';
 import { register } from '../../src/cli/commands/ask.ts';
 import type { ScriptedEngine } from '../../src/engine/scripted.ts';
+import { withMethods } from '../../src/engine/with-methods.ts';
 import { getRecipe } from '../../src/memory/recipe.ts';
 import { emptyMemory, type MemoryState, type Pair } from '../../src/memory/types.ts';
 import { writePairs } from '../../src/memory/write.ts';
@@ -80,6 +81,37 @@ test('an answer streams; one that may be withheld comes at once, or not at all',
   assert.deepEqual(unsure.pieces, [NOT_KNOWN]);
 });
 
+test('what is not sure is asked again, and the surest answer is given', async () => {
+  const engine = knowing();
+  const state = await remembering(engine);
+  const pieces: string[] = [];
+  const asked: (number | undefined)[] = [];
+  /** What it knows is what it says with one seed only. */
+  const ask = (seed: number | undefined, tries?: number) => {
+    pieces.length = 0;
+    asked.length = 0;
+    const wavering = withMethods(engine, {
+      async *generate(request) {
+        asked.push(request.seed);
+        assert.equal(request.temperature ?? 0, request.seed === undefined ? 0 : 1);
+        const prompt = request.seed === seed ? request.prompt : `Boat ${request.seed}`;
+        yield* engine.generate({ ...request, prompt });
+      },
+    });
+    return answerQuestion(wavering, state, BOAT.instruction, { tries, onText: (text) => pieces.push(text) });
+  };
+  assert.equal((await ask(3)).answer, 'on: Boat undefined');
+  assert.deepEqual(asked, [undefined]);
+  assert.equal((await ask(3, 3)).answer, 'on: Boat undefined', 'of two that are equally sure the earlier one');
+  const found = await ask(3, 5);
+  assert.equal(found.answer, BOAT.output);
+  assert.ok(found.confidence!.confidence > 0.9);
+  assert.deepEqual(pieces, [BOAT.output]);
+  assert.deepEqual(asked, [undefined, 1, 2, 3, 4]);
+  assert.equal((await ask(undefined, 5)).answer, BOAT.output);
+  assert.deepEqual(asked, [undefined], 'what is sure is asked once');
+});
+
 test('an answer without words is not trusted', async () => {
   const engine = knowing({}, [{ ...BOAT, output: ' ' }]);
   await engine.setFastWeights({
@@ -142,6 +174,14 @@ test('ask withholds what rests on nothing', async (t) => {
   assert.deepEqual([value.answer, value.abstained, value.withheld], [NOT_KNOWN, true, 'on: Tell me of Theo.']);
 });
 
+test('ask may try more than once', async (t) => {
+  const question = 'Who is the mayor of Ghent?';
+  const { engine, run } = await openHome(t, register, { engine: knowing({ [question]: DOG }) });
+  const { value } = await run('ask', question, '--session', 's', '--tries', '4');
+  assert.ok(Number(value.confidence) < 0.8, JSON.stringify(value));
+  assert.equal(generations(engine).length, 4);
+});
+
 test('ask streams to the terminal and says beside it how sure it is', async (t) => {
   const { run, printed, notes } = await openHome(t, register, { json: false });
   await run('ask', BOAT.instruction, '--session', 's');
@@ -158,6 +198,11 @@ test('ask refuses what it cannot do in one sentence', async (t) => {
   for (const p of ['2', '-1', '', 'x'])
     await assert.rejects(run('ask', 'Who?', '--no-memory', `--abstain=${p}`), { code: 'usage', message: /0 to 1/ });
   await assert.rejects(run('ask', 'Who?', '--no-memory', '--retrieve=1.5'), { code: 'usage' });
+  for (const n of ['0', '65', '1.5'])
+    await assert.rejects(run('ask', 'Who?', '--no-memory', `--tries=${n}`), {
+      code: 'usage',
+      message: /--tries must be a whole number from 1 to 64/,
+    });
   interruption.abort();
   await assert.rejects(run('ask', 'Who?', '--session', 's'), { code: 'aborted' });
 });

@@ -13,6 +13,7 @@ interface AskOptions {
   readonly memory: boolean;
   readonly retrieve: number;
   readonly abstain?: number;
+  readonly tries: number;
   readonly model?: string;
 }
 
@@ -33,20 +34,23 @@ export function register(
       numberOption('--retrieve', { integer: true }),
       0,
     )
-    .option('--abstain <p>', 'withhold an answer of a lower confidence than this', probability)
+    .option(
+      '--abstain <p>',
+      'withhold an answer of a lower confidence than this',
+      numberOption('--abstain', { max: 1 }),
+    )
+    .option(
+      '--tries <n>',
+      'answer up to so many times when it is not sure, and give the surest answer',
+      numberOption('--tries', { integer: true, min: 1, max: 64 }),
+      1,
+    )
     .option(...MODEL_OPTION)
     .action((question: string, options: AskOptions) => ask(io, question, options, deps.output));
 }
 
-/** @throws TmemError `usage` for anything but a number from 0 to 1. */
-function probability(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && value >= 0 && value <= 1) return value;
-  throw new TmemError('usage', `--abstain must be a number from 0 to 1, but it is '${text}'.`);
-}
-
 async function ask(io: CliIo, question: string, options: AskOptions, output: Writable): Promise<void> {
-  const { memory, retrieve, abstain, model } = options;
+  const { memory, retrieve, abstain, tries, model } = options;
   const { currentSession } = await import('../../memory/current.ts');
   const { answerQuestion } = await import('../../agent/answer.ts');
   const { peekSession, Session } = await import('../../memory/session.ts');
@@ -67,7 +71,7 @@ async function ask(io: CliIo, question: string, options: AskOptions, output: Wri
   const page = openPage(io, output);
   const { signal } = io;
   const given = await answerQuestion(engine, state, question, {
-    ...{ retrieve, abstain, assess: true, signal },
+    ...{ retrieve, abstain, tries, assess: true, signal },
     onText: page.write,
   }).finally(() => page.end());
   const { confidence, written, known } = given.confidence!;

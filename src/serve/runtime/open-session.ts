@@ -1,6 +1,6 @@
 /** One session that the server has open: its episode, its place in the store, and the queue of what is done to it. */
 import pLimit, { type LimitFunction } from 'p-limit';
-import { answerQuestion } from '../../agent/answer.ts';
+import { type AnswerOptions, answerQuestion } from '../../agent/answer.ts';
 import { localTime, workingContext } from '../../agent/context.ts';
 import { Episode } from '../../agent/episode.ts';
 import { DEFAULT_TASK } from '../../agent/prompts.ts';
@@ -145,7 +145,7 @@ export class OpenSession {
 
   async ask(
     question: string,
-    options: { memory?: boolean; retrieve?: number; abstain?: number; signal?: AbortSignal | undefined },
+    options: { memory?: boolean } & Pick<AnswerOptions, 'retrieve' | 'abstain' | 'tries' | 'signal'>,
   ) {
     const { memory = true, ...rest } = options;
     const { state } = this.#episode.snapshot;
