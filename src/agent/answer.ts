@@ -72,6 +72,12 @@ export async function answerQuestion(
   const retrieved = standing.filter((pair) => shown.has(pair));
   const prompt = answerContext(question, useExplicit ? state.explicit : '', retrieved);
   const onPiece = abstain === undefined && tries === 1 ? onText : undefined;
+  const weighed = new Map<string, ReturnType<typeof weigh>>();
+  const weighOnce = (answer: string) => {
+    const known = weighed.get(answer) ?? weigh(engine, question, answer, near, signal);
+    weighed.set(answer, known);
+    return known;
+  };
   const say = async (sampling?: SamplingOptions): Promise<Said> => {
     let answer = '';
     let tokens = 0;
@@ -79,7 +85,7 @@ export async function answerQuestion(
       if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
       else onPiece?.(event.text);
     }
-    const evidence = assess ? await weigh(engine, question, answer, near, signal) : undefined;
+    const evidence = assess ? await weighOnce(answer) : undefined;
     return { answer, tokens, confidence: evidence ? confidenceOf(evidence) : NOTHING };
   };
   const first = await say();

@@ -39,7 +39,7 @@ export const SETTINGS: readonly Setting[] = [
   },
   { key: 'backend', variable: 'TMEM_BACKEND', about: 'the device: cpu, cuda, vulkan or metal' },
   { key: 'blas', variable: 'TMEM_BLAS', about: 'a BLAS of the system: openblas, mkl, a path, or off' },
-  { key: 'amx', variable: 'TMEM_AMX', about: "on: ggml's build for AMX, where the processor has it" },
+  { key: 'amx', variable: 'TMEM_AMX', about: "off: without ggml's build for AMX, where the processor has it" },
   { key: 'train-on', variable: 'TMEM_TRAIN_ON', about: 'gpu: train there, too' },
 ];
 

@@ -90,7 +90,7 @@ describe('a device', () => {
   });
 });
 
-it("loads ggml's build for AMX only when it is asked for", () => {
+it("loads ggml's build for AMX unless it is not wanted", () => {
   const [libraries] = installedLibraries('cpu');
   const hasAmx = process.platform === 'linux' && /\bamx_int8\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
   const files = withoutAmx(libraries!.folder, false);

@@ -3,14 +3,14 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import koffi from 'koffi';
 
-/** ggml's build for processors with AMX. It rounds otherwise than the others do, and is wrong where a row is a single block of 32 (LOG.md). */
+/** ggml's build for processors with AMX. It rounds otherwise than the others do, and its product with Q8_0 is wrong where a row is a single block of 32 (LOG.md). */
 const AMX = 'ggml-cpu-sapphirerapids';
 
 /**
- * The files to load where ggml itself would load its build for AMX: the next best one for the CPU, and all that are not for the CPU.
- * Undefined where ggml can choose by itself, and where that build is wanted (default: `TMEM_AMX` is `on`).
+ * The files to load where ggml itself would load its build for AMX, which is not wanted (default: `TMEM_AMX` is `off`): the next best one for
+ * the CPU, and all that are not for the CPU. Undefined where ggml can choose by itself.
  */
-export function withoutAmx(folder: string, wanted = process.env.TMEM_AMX === 'on'): string[] | undefined {
+export function withoutAmx(folder: string, wanted = process.env.TMEM_AMX !== 'off'): string[] | undefined {
   if (wanted) return undefined;
   const backends = readdirSync(folder).filter((file) => /^(lib)?ggml-(?!base)/.test(file));
   const builds = backends.filter((file) => file.includes('ggml-cpu'));

@@ -241,6 +241,7 @@ function declare(lib: NativeLibraries) {
       'void *ggml_backend_reg_get_proc_address(void *, const char *)',
     ),
     backendFree: b<(backend: BackendHandle) => void>('void ggml_backend_free(void *)'),
+    bufferTypeName: b<(type: BufferType) => string>('const char *ggml_backend_buft_name(void *)'),
     defaultBufferType: b<(backend: BackendHandle) => BufferType>('void *ggml_backend_get_default_buffer_type(void *)'),
     allocateContext: b<(c: GgmlContext, backend: BackendHandle) => Buffer | null>(
       'void *ggml_backend_alloc_ctx_tensors(void *, void *)',

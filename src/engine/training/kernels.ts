@@ -27,7 +27,7 @@ export interface Kernel {
   readonly bufferType?: BufferType;
 }
 
-/** GFLOP/s by what is multiplied with: `Q4_K rearranged`, `Q8_0`, `BLAS`. */
+/** GFLOP/s by what is multiplied with: `Q4_K in CPU_REPACK`, `Q8_0`, `BLAS`. */
 const rates = z.record(z.string(), z.number().positive());
 const kept = z.record(z.string(), rates);
 export type Rates = z.infer<typeof rates>;
@@ -64,8 +64,9 @@ export class Kernels {
   }
 
   #rate(kernel: Kernel): number {
-    const name = `${ggmlTypes.get(kernel.type)!.name}${kernel.bufferType ? ' rearranged' : ''}`;
-    return this.#keep(name, () => ggmlRate(this.#backends, kernel));
+    const { native } = this.#backends;
+    const lies = kernel.bufferType ? ` in ${native.bufferTypeName(kernel.bufferType)}` : '';
+    return this.#keep(`${ggmlTypes.get(kernel.type)!.name}${lies}`, () => ggmlRate(this.#backends, kernel));
   }
 
   #keep(name: string, measure: () => number): number {
