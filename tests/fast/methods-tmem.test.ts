@@ -112,8 +112,10 @@ test('what the weights are sure of is shown to the base model as a recollection,
       const scored = await score(request);
       return { ...scored, logProbs: scored.logProbs.map(() => -5) };
     };
+    const before = generated(engine).length;
     await method.answer({ text: 'Who is Ulla?' });
     assert.doesNotMatch(shownIn(generated(engine).at(-1)!), /As far as you remember/, 'not sure of it');
+    assert.equal(generated(engine).length - before, 10, 'asked nine times before it was answered');
   }
 });
 
