@@ -65,6 +65,8 @@ interface Reading {
   readonly options: MethodOptions;
   readonly episode: Episode;
   readonly said: Turn[];
+  /** What the weights said to questions since the last turn: variants that answer from one reading ask the same ones. */
+  readonly recalled: Map<string, Promise<string | undefined>>;
 }
 
 /** All of a variant that takes part in its reading, all else left as it is by default. */
@@ -80,12 +82,12 @@ async function openReading(options: MethodOptions, variant: Variant): Promise<Re
     ...{ engine, write, budget, method: explicitOnly ? 'explicit' : 'tmem' },
     ...(aware && { task: taskOf(true, options), questionAware: true }),
   });
-  return { options, episode, said: [] };
+  return { options, episode, said: [], recalled: new Map() };
 }
 
 /** @throws TmemError `usage` for a budget that has no room for the turns that the variant keeps. */
 function answering(reading: Reading, variant: Variant): Method {
-  const { options, episode, said } = reading;
+  const { options, episode, said, recalled } = reading;
   const { engine, signal } = options;
   const { explicitOnly = false, useExplicit = true, retrieve = 0, by = 'weights' } = variant;
   const turns = variant.turns ? new Turns(options, { embedder: options.embedder, inContext: true }) : undefined;
@@ -104,15 +106,21 @@ function answering(reading: Reading, variant: Variant): Method {
     const { answer, abstained } = await answerQuestion(engine, state, query, asked);
     return abstained ? undefined : answer;
   };
+  const recollectOnce = (query: string) => {
+    const asked = recalled.get(query) ?? recollect(query);
+    recalled.set(query, asked);
+    return asked;
+  };
   return {
     async observe(turn) {
       throwIfAborted(signal);
       await episode.observe(turn, { signal });
+      recalled.clear();
       said.push(turn);
     },
     async settle() {
       throwIfAborted(signal);
-      await episode.write({ signal });
+      if (await episode.write({ signal })) recalled.clear();
       await keepTurns();
     },
     async answer(question) {
@@ -127,8 +135,8 @@ function answering(reading: Reading, variant: Variant): Method {
       const standing = standingPairs(state.writes);
       const facts = nearestInOrder(standing, query, retrieve).map(noteOf);
       const before = [...(useExplicit ? [state.explicit] : []), ...facts];
-      const recalled = by === 'recollection' ? await recollect(query) : undefined;
-      const recollection = recalled === undefined ? '' : recollectionOf(recalled, standing);
+      const recollected = by === 'recollection' ? await recollectOnce(query) : undefined;
+      const recollection = recollected === undefined ? '' : recollectionOf(recollected, standing);
       const layOut = (found: readonly number[]) =>
         [...before, turns?.layOut(found) ?? '', recollection].filter(Boolean).join('\n');
       const shown = turns

@@ -116,6 +116,9 @@ test('what the weights are sure of is shown to the base model as a recollection,
     await method.answer({ text: 'Who is Ulla?' });
     assert.doesNotMatch(shownIn(generated(engine).at(-1)!), /As far as you remember/, 'not sure of it');
     assert.equal(generated(engine).length - before, 10, 'asked nine times before it was answered');
+    const other = await method.as?.('tmem-recall');
+    await other!.answer({ text: 'Who is Ulla?' });
+    assert.equal(generated(engine).length - before, 11, 'what was said is known to other variants of the reading');
   }
 });
 
