@@ -71,7 +71,7 @@ export async function answerQuestion(
   const shown = new Set(near.slice(0, retrieve).map(({ pair }) => pair));
   const retrieved = standing.filter((pair) => shown.has(pair));
   const prompt = answerContext(question, useExplicit ? state.explicit : '', retrieved);
-  const onPiece = abstain === undefined && tries === 1 ? onText : undefined;
+  const streams = abstain === undefined && tries === 1;
   const weighed = new Map<string, ReturnType<typeof weigh>>();
   const weighOnce = (answer: string) => {
     const known = weighed.get(answer) ?? weigh(engine, question, answer, near, signal);
@@ -83,7 +83,7 @@ export async function answerQuestion(
     let tokens = 0;
     for await (const event of engine.generate({ prompt, maxTokens, signal, ...sampling })) {
       if (event.type === 'done') [answer, tokens] = [event.text.trim(), event.promptTokens];
-      else onPiece?.(event.text);
+      else if (streams) onText?.(event.text);
     }
     const evidence = assess ? await weighOnce(answer) : undefined;
     return { answer, tokens, confidence: evidence ? confidenceOf(evidence) : NOTHING };
@@ -92,15 +92,14 @@ export async function answerQuestion(
   const again = tries > 1 && first.confidence.confidence < SURE ? tries - 1 : 0;
   const others = await Promise.all(Array.from({ length: again }, (_, i) => say({ temperature: 1, seed: i + 1 })));
   const { answer, tokens, confidence: found } = [first, ...others].reduce(surer);
-  const confidence = assess ? found : undefined;
-  const nearest = near.slice(0, Math.max(retrieve, told));
-  const rest = { confidence, nearest, retrieved, tokens };
-  if (abstain !== undefined) {
-    const abstained = found.confidence < abstain;
-    onText?.(abstained ? NOT_KNOWN : answer);
-    if (abstained) return { ...rest, answer: NOT_KNOWN, abstained, withheld: answer };
-  } else if (tries > 1) onText?.(answer);
-  return { ...rest, answer, abstained: false };
+  const abstained = abstain !== undefined && found.confidence < abstain;
+  const given = abstained ? NOT_KNOWN : answer;
+  if (!streams) onText?.(given);
+  return {
+    ...{ answer: given, abstained, ...(abstained && { withheld: answer }) },
+    ...{ confidence: assess ? found : undefined, retrieved, tokens },
+    nearest: near.slice(0, Math.max(retrieve, told)),
+  };
 }
 
 interface Said {

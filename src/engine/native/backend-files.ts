@@ -3,7 +3,10 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import koffi from 'koffi';
 
-/** ggml's build for processors with AMX. It rounds otherwise than the others do, and its product with Q8_0 is wrong where a row is a single block of 32 (LOG.md). */
+/**
+ * ggml's build for processors with AMX. It rounds otherwise than the others do, and its product with Q8_0 is wrong where a row is a single
+ * block of 32 (LOG.md).
+ */
 const AMX = 'ggml-cpu-sapphirerapids';
 
 /**
