@@ -65,7 +65,7 @@ describe('training with a BLAS', () => {
   it('multiplies quantised weights exactly: nearer to llama.cpp than its rounding', async () => {
     const { top, prefix, model } = await open('llama', 'Q8_0', (native) => withBlas(native, plainBlas()));
     assert.ok(graphDeviation(top, prefix, model) < 0.03);
-    assert.equal(top.headWeight.type, TYPE.F32);
+    assert.equal(top.headRows.type, TYPE.F32);
   });
 
   it('has a head of some tokens, too', async () => {

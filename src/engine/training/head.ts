@@ -41,22 +41,15 @@ export class CandidateHead implements Head {
     this.#rows = new Map(sorted.map((token, row) => [token, row]));
     this.#f = f;
     this.#context = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
-    const { tensor, type, inputs, dense = false } = top.headWeight;
-    const weight = f.new2(this.#context, type, inputs, this.V);
-    const transposed = dense ? undefined : f.new2(this.#context, TYPE.BF16, this.V, inputs);
+    const { D } = top.shape;
+    const { type, dense } = top.headRows;
+    const weight = f.new2(this.#context, type, D, this.V);
+    const transposed = dense ? undefined : f.new2(this.#context, TYPE.BF16, this.V, D);
     const buffer = f.allocateContext(this.#context, top.backend);
     if (!buffer) throw new TmemError('missing', 'There is not enough memory for this batch; use a smaller --batch.');
     this.#buffer = buffer;
-    const rowBytes = f.rowSize(type, inputs);
-    const bytes = new Uint8Array(this.V * rowBytes);
-    for (const [row, token] of sorted.entries())
-      f.tensorGet(tensor, bytes.subarray(row * rowBytes, (row + 1) * rowBytes), token * rowBytes, rowBytes);
-    f.tensorSet(weight, bytes, 0, bytes.byteLength);
-    if (transposed)
-      top.withCpuTensor({ type, inputs, outputs: this.V }, (stored) => {
-        f.tensorSet(stored, bytes, 0, bytes.byteLength);
-        top.transpose({ tensor: stored, type, inputs, outputs: this.V }, { tensor: transposed, type: TYPE.BF16 });
-      });
+    const copy = transposed && { tensor: transposed, type: TYPE.BF16 };
+    top.loadHeadRows(sorted, { tensor: weight, type, inputs: D, outputs: this.V }, copy);
     this.linear = { weight, transposed, dense };
   }
 

@@ -45,17 +45,9 @@ export class Layouts {
     this.#extra = backends.isCpu ? extraBufferTypes(native, backends.device) : [];
   }
 
-  /**
-   * @param plain the rows of the weight are read, too.
-   * @param backward type of the transposed copy that the gradient passes through, if it has to be one of ggml's
-   */
-  choose(
-    type: number,
-    inputs: number,
-    outputs: number,
-    { plain = false, backward = TYPE.Q8_0 as number } = {},
-  ): Layout {
-    const layout = this.#ofGgml(type, inputs, outputs, plain);
+  /** @param backward type of the transposed copy that the gradient passes through, if it has to be one of ggml's */
+  choose(type: number, inputs: number, outputs: number, backward: number = TYPE.Q8_0): Layout {
+    const layout = this.#ofGgml(type, inputs, outputs);
     const copy = this.ofTransposed(backward, inputs, outputs);
     const dense = this.#blas && this.#kernels.prefersBlas(inputs * outputs, layout, copy);
     return dense ? { type: TYPE.F32, dense } : layout;
@@ -70,12 +62,12 @@ export class Layouts {
   /** How many times faster a BLAS multiplies with large weights of a type; 0 without one. */
   gain(type: number): number {
     const size = 1 << 11;
-    return this.#kernels.gain(this.#ofGgml(type, size, size, false), this.ofTransposed(TYPE.Q8_0, size, size));
+    return this.#kernels.gain(this.#ofGgml(type, size, size), this.ofTransposed(TYPE.Q8_0, size, size));
   }
 
-  #ofGgml(type: number, inputs: number, outputs: number, plain: boolean): Layout {
+  #ofGgml(type: number, inputs: number, outputs: number): Layout {
     const wanted = REARRANGED.has(ggmlTypes.get(type)!.name) ? type : fastType(type);
-    const bufferType = plain ? undefined : this.#rearranged(wanted, inputs, outputs);
+    const bufferType = this.#rearranged(wanted, inputs, outputs);
     if (bufferType) return { type: wanted, bufferType };
     if (!this.#backends.isCpu) return { type: this.#multiplies(undefined, type, inputs, outputs) ? type : TYPE.Q8_0 };
     return { type: fastType(type) };

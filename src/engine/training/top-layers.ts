@@ -15,7 +15,7 @@ import {
 import { findArchitecture, startsAtInput, trainableArchitectures } from './architectures/index.ts';
 import type { Architecture } from './architectures/types.ts';
 import { Backends } from './backends.ts';
-import { Layouts } from './layouts.ts';
+import { fastType, Layouts } from './layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './model-shape.ts';
 import { type Linear, Tape } from './tape.ts';
 
@@ -57,11 +57,18 @@ const Q8_BLOCK = 32;
 /** Rows of a weight that are converted at a time: bounds the float copies in between. */
 const CHUNK_ROWS = 8192;
 
-function readTensor(modelPath: string, { bytes: size, offset }: GgufTensor): Uint8Array {
+/** Rows of a tensor, or all of it, as the file holds them. */
+function readTensor(
+  modelPath: string,
+  { bytes: size, offset, shape }: GgufTensor,
+  rows?: readonly number[],
+): Uint8Array {
   const fd = openSync(modelPath, 'r');
   try {
-    const bytes = Buffer.allocUnsafe(size);
-    readSync(fd, bytes, 0, size, offset);
+    const rowBytes = size / (shape[1] ?? 1);
+    const bytes = Buffer.allocUnsafe(rows ? rows.length * rowBytes : size);
+    if (!rows) readSync(fd, bytes, 0, size, offset);
+    for (const [i, row] of rows?.entries() ?? []) readSync(fd, bytes, i * rowBytes, rowBytes, offset + row * rowBytes);
     return bytes;
   } finally {
     closeSync(fd);
@@ -83,8 +90,6 @@ export class TopLayers {
   readonly first: number;
   /** The residual stream that the layers are computed from: the first one's input, or what is behind its attention. */
   readonly cut: { readonly tensor: string; readonly isInput: boolean };
-  /** Whether a BLAS multiplies with any of the weights. */
-  #dense = false;
   #adapted: string[] = [];
   #weights = new Map<string, StoredWeight>();
   #transposed = new Map<string, Transposed>();
@@ -154,11 +159,9 @@ export class TopLayers {
       }
       const exact = n === this.#head || outputs % Q8_BLOCK !== 0;
       const copyType = TYPE[backward === 'Q8_0' && exact ? 'BF16' : backward];
-      const choice = { plain: n === this.#head, backward: copyType };
-      const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, choice);
+      const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, copyType);
       const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
       this.#weights.set(n, { tensor, type, inputs, outputs, dense, rearranged: bufferType !== undefined });
-      this.#dense ||= dense;
       if (ends.has(n) || dense) continue;
       const copy = layouts.ofTransposed(copyType, inputs, outputs);
       const turned = f.new2(contextIn(copy.bufferType), copyType, outputs, inputs);
@@ -176,13 +179,13 @@ export class TopLayers {
       }
       this.#buffers.push(buffer);
     }
-    for (const n of names) this.#load(n);
+    for (const n of names) this.#load(n, this.#get(n), this.#transposed.get(n));
     this.shape = { ...shape, ropeFactors: this.#weights.get(architecture.ropeFactors)?.tensor ?? null };
   }
 
-  /** Its F32 products are a BLAS's where that multiplies with weights, too. */
+  /** Its F32 products are a BLAS's where there is one. */
   newTape(): Tape {
-    return new Tape(this.native, { dense: this.#dense });
+    return new Tape(this.native, { dense: this.backends.blas !== undefined });
   }
 
   /** A frozen product by its GGUF name. */
@@ -200,9 +203,10 @@ export class TopLayers {
     return this.linear(this.#head);
   }
 
-  /** The head's weight [D, V] as it is stored. */
-  get headWeight(): StoredWeight {
-    return this.#get(this.#head);
+  /** How some rows of the head are multiplied with fast: the type, and whether by a BLAS. */
+  get headRows(): { readonly type: number; readonly dense: boolean } {
+    const { type, dense = false, rearranged } = this.#get(this.#head);
+    return { type: rearranged ? fastType(this.#file.tensors.get(this.#head)!.type) : type, dense };
   }
 
   /** Inputs and outputs of a product. */
@@ -221,7 +225,7 @@ export class TopLayers {
   }
 
   /** Fills `to` [out, in] from w [in, out], which lies in the CPU's memory. */
-  transpose(w: StoredWeight, to: Transposed): void {
+  #transpose(w: StoredWeight, to: Transposed): void {
     const f = this.native;
     const { type } = to;
     const toRow = f.rowSize(type, w.outputs);
@@ -295,26 +299,34 @@ export class TopLayers {
     f.free(context);
   }
 
-  /** Calls `use` with a tensor as the file holds it, in the CPU's memory. */
-  withStored<T>(name: string, use: (tensor: Tensor, bytes: Uint8Array) => T): T {
+  /** Calls `use` with some rows of a tensor, or all of it, as the file holds them, in the CPU's memory. */
+  withStored<T>(name: string, use: (tensor: Tensor, bytes: Uint8Array) => T, rows?: readonly number[]): T {
     const t = this.#file.tensors.get(name)!;
-    const bytes = readTensor(this.#file.path, t);
-    return this.withCpuTensor({ type: t.type, inputs: t.shape[0]!, outputs: t.shape[1] ?? 1 }, (tensor) => {
+    const bytes = readTensor(this.#file.path, t, rows);
+    const outputs = rows?.length ?? t.shape[1] ?? 1;
+    return this.withCpuTensor({ type: t.type, inputs: t.shape[0]!, outputs }, (tensor) => {
       this.native.tensorSet(tensor, bytes, 0, bytes.byteLength);
       return use(tensor, bytes);
     });
   }
 
-  #load(name: string): void {
-    const f = this.native;
-    const weight = this.#weights.get(name)!;
-    const transposed = this.#transposed.get(name);
-    this.withStored(name, (stored, bytes) => {
-      const { type } = this.#file.tensors.get(name)!;
-      if (weight.type === type) f.tensorSet(weight.tensor, bytes, 0, bytes.byteLength);
-      else this.#convert({ ...weight, tensor: stored, type }, weight);
-      if (transposed) this.transpose({ ...weight, tensor: stored, type }, transposed);
-    });
+  /** Fills a weight with those rows of the head, and its transposed copy. */
+  loadHeadRows(rows: readonly number[], weight: StoredWeight, transposed: Transposed | undefined): void {
+    this.#load(this.#head, weight, transposed, rows);
+  }
+
+  #load(name: string, weight: StoredWeight, transposed: Transposed | undefined, rows?: readonly number[]): void {
+    const { type } = this.#file.tensors.get(name)!;
+    this.withStored(
+      name,
+      (tensor, bytes) => {
+        const stored = { ...weight, tensor, type };
+        if (weight.type === type) this.native.tensorSet(weight.tensor, bytes, 0, bytes.byteLength);
+        else this.#convert(stored, weight);
+        if (transposed) this.#transpose(stored, transposed);
+      },
+      rows,
+    );
   }
 
   free(): void {
