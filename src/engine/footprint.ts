@@ -108,7 +108,7 @@ function layerBytes(gguf: GgufFile, architecture: Architecture, { L, V, D }: Siz
     }
   }
   const head = files.get('output.weight') ?? files.get('token_embd.weight');
-  return bytes + (head?.bytes ?? 0) + 2 * V * D;
+  return bytes + (head?.bytes ?? 0) + bytesOf(TYPE.Q8_0, V * D);
 }
 
 function workBytes({ D, F, V }: Sizes, { layers, keys = false }: TrainingSettings): number {

@@ -30,9 +30,8 @@ export interface TopLayersOptions {
   readonly backends?: (native: Native) => Backends;
   readonly threads: number;
   /**
-   * Type of the transposed copies that gradients pass through. Q8_0 is the fastest (2.3 times BF16 where there is no AVX-512) and the
-   * smallest. The head takes BF16: the softmax's many small probabilities would be lost in blocks of 8 bits beside a large one. So do
-   * products whose outputs are no multiple of Q8_0's 32. F32 is exact, for checks.
+   * Type of the transposed copies that gradients pass through. Q8_0 is the fastest and the smallest (what it does to a gradient: LOG.md);
+   * products whose outputs are no multiple of its 32 take BF16. F32 is exact, for checks.
    */
   readonly backward?: 'Q8_0' | 'BF16' | 'F32';
 }
@@ -157,8 +156,7 @@ export class TopLayers {
         this.#weights.set(n, { tensor: f.new1(contextIn(undefined), t.type, inputs), type: t.type, inputs, outputs });
         continue;
       }
-      const exact = n === this.#head || outputs % Q8_BLOCK !== 0;
-      const copyType = TYPE[backward === 'Q8_0' && exact ? 'BF16' : backward];
+      const copyType = TYPE[backward === 'Q8_0' && outputs % Q8_BLOCK !== 0 ? 'BF16' : backward];
       const { type, bufferType, dense = false } = layouts.choose(t.type, inputs, outputs, copyType);
       const tensor = f.new2(contextIn(bufferType), type, inputs, outputs);
       this.#weights.set(n, { tensor, type, inputs, outputs, dense, rearranged: bufferType !== undefined });
