@@ -21,6 +21,8 @@ export interface TrainingSettings {
   readonly attention?: boolean;
   /** A from whitened keys, for which the inputs of ordinary text are kept. */
   readonly keys?: boolean;
+  /** Gradients pass through the head over some tokens only, which needs no copy of the whole. */
+  readonly likelyTokens?: boolean;
 }
 
 /** Bytes of the process that runs the engine. */
@@ -31,7 +33,7 @@ export interface Footprint {
   readonly model: number;
   /** Keys and values of a full context, and of the training context. */
   readonly cache: number;
-  /** Trained layers and head with their transposed copies. */
+  /** Trained layers and head with the transposed copies that gradients pass through. */
   readonly layers: number;
   /** Activations, gradients, and the inputs of ordinary text. */
   readonly work: number;
@@ -108,7 +110,7 @@ function layerBytes(gguf: GgufFile, architecture: Architecture, { L, V, D }: Siz
     }
   }
   const head = files.get('output.weight') ?? files.get('token_embd.weight');
-  return bytes + (head?.bytes ?? 0) + bytesOf(TYPE.Q8_0, V * D);
+  return bytes + (head?.bytes ?? 0) + (settings.likelyTokens ? 0 : bytesOf(TYPE.Q8_0, V * D));
 }
 
 function workBytes({ D, F, V }: Sizes, { layers, keys = false }: TrainingSettings): number {

@@ -130,6 +130,6 @@ export function getRecipe(name: string, { layers }: RecipeSettings = {}): Recipe
 
 /** What a recipe's training takes memory for. @throws TmemError `usage` for an unknown name. */
 export function trainingOf(name: string, settings: RecipeSettings = {}): TrainingSettings {
-  const { layers, init } = getRecipe(name, settings);
-  return { layers, keys: init === 'keys' || init === 'null-space' };
+  const { layers, init, candidates } = getRecipe(name, settings);
+  return { layers, keys: init === 'keys' || init === 'null-space', likelyTokens: candidates > 0 };
 }

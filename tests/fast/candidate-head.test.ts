@@ -65,6 +65,19 @@ describe('collectLikely', () => {
 });
 
 describe('a head of some tokens', () => {
+  it('needs no transposed copy of the whole head', async () => {
+    const { top } = await openTrainingOn({ architecture: 'llama', type: 'Q8_0' }, 2, [['one', 'first answer', 1]]);
+    const request = { weights, optimizer: { kind: 'sgd', lr: 1 }, epochs: 1 } as const;
+    const { bytes } = top;
+    await train(top, samples, { ...request, candidates: 8 });
+    assert.equal(top.bytes, bytes);
+    await train(top, samples, request);
+    const { D, V } = top.shape;
+    assert.ok(top.bytes >= bytes + D * V, 'made for the first gradient over the whole vocabulary');
+    await train(top, samples, request);
+    assert.ok(top.bytes < bytes + 2 * 4 * D * V, 'and once');
+  });
+
   it('of all tokens gives the loss and gradient of the whole head', async () => {
     const trainer = new Trainer(top, weights, { kind: 'sgd', lr: 1 });
     const head = new CandidateHead(top, Array.from({ length: fullHead(top).V }, (_, i) => i).reverse());

@@ -21,6 +21,7 @@ describe('the footprint', () => {
     const total = (training?: Parameters<typeof footprint>[2]) => footprint(file, 512, training).total;
     const growing = [
       total(),
+      total({ layers: 1, likelyTokens: true }),
       total({ layers: 1 }),
       total({ layers: 1, attention: true }),
       total({ layers: 4 }),
@@ -36,7 +37,7 @@ describe('the footprint', () => {
   it('holds the bytes of the trained layers and their copies', async () => {
     for (const attention of [false, true]) {
       const { top } = await openTraining(model, { layers: 2, attention, backward: 'Q8_0' });
-      const { layers } = footprint(await gguf(), 512, { layers: 2, attention });
+      const { layers } = footprint(await gguf(), 512, { layers: 2, attention, likelyTokens: true });
       // The first layer's products without a gradient to their input have no copy.
       assert.ok(top.bytes < layers && top.bytes > 0.8 * layers, `${top.bytes} of ${layers}`);
     }

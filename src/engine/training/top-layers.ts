@@ -15,7 +15,7 @@ import {
 import { findArchitecture, startsAtInput, trainableArchitectures } from './architectures/index.ts';
 import type { Architecture } from './architectures/types.ts';
 import { Backends } from './backends.ts';
-import { fastType, Layouts } from './layouts.ts';
+import { fastType, type Layout, Layouts } from './layouts.ts';
 import { checkLayers, type ModelShape, readShape } from './model-shape.ts';
 import { type Linear, Tape } from './tape.ts';
 
@@ -95,6 +95,8 @@ export class TopLayers {
   #contexts: GgmlContext[] = [];
   #buffers: NativeBuffer[] = [];
   #head: string;
+  /** How its transposed copy lies; undefined where a BLAS needs none. */
+  #headCopy: Layout | undefined;
   #file: { readonly path: string; readonly tensors: ReadonlyMap<string, GgufTensor> };
 
   /** @throws TmemError `missing` for an architecture without a training graph, absent tensors or too little memory; `usage` for a bad number of layers. */
@@ -162,6 +164,10 @@ export class TopLayers {
       this.#weights.set(n, { tensor, type, inputs, outputs, dense, rearranged: bufferType !== undefined });
       if (ends.has(n) || dense) continue;
       const copy = layouts.ofTransposed(copyType, inputs, outputs);
+      if (n === this.#head) {
+        this.#headCopy = copy;
+        continue;
+      }
       const turned = f.new2(contextIn(copy.bufferType), copyType, outputs, inputs);
       this.#transposed.set(n, { tensor: turned, type: copyType, rearranged: copy.bufferType !== undefined });
     }
@@ -197,8 +203,40 @@ export class TopLayers {
     return this.#get(name).tensor;
   }
 
+  /** Its transposed copy is made when a gradient first passes through it, which none does over likely tokens only. */
   get head(): Linear {
-    return this.linear(this.#head);
+    const { tensor, dense = false } = this.#get(this.#head);
+    const transposed = () => this.#headTransposed();
+    return {
+      weight: tensor,
+      dense,
+      get transposed() {
+        return transposed();
+      },
+    };
+  }
+
+  #headTransposed(): Tensor | undefined {
+    const before = this.#transposed.get(this.#head);
+    const layout = this.#headCopy;
+    if (before || !layout) return before?.tensor;
+    const f = this.native;
+    const { type, bufferType } = layout;
+    const weight = this.#get(this.#head);
+    const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
+    const tensor = f.new2(context, type, weight.outputs, weight.inputs);
+    const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, this.backend);
+    if (!buffer) {
+      f.free(context);
+      throw new TmemError('missing', 'There is not enough memory to train over the whole vocabulary.');
+    }
+    this.#contexts.push(context);
+    this.#buffers.push(buffer);
+    const copy = { tensor, type, rearranged: bufferType !== undefined };
+    const stored = { ...weight, type: this.#file.tensors.get(this.#head)!.type };
+    this.withStored(this.#head, (tensor) => this.#transpose({ ...stored, tensor }, copy));
+    this.#transposed.set(this.#head, copy);
+    return tensor;
   }
 
   /** How some rows of the head are multiplied with fast: the type, and whether by a BLAS. */
