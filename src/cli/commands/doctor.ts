@@ -182,7 +182,9 @@ function describe({ platform, node, cpu, memory, libraries, home, models, fit, s
 }
 
 function describeBlas({ name, library, gain, used }: NonNullable<Report['libraries']['blas']>): string {
-  const verdict = used ? 'training uses it (TMEM_BLAS=off: not)' : 'not worth its memory, so not used';
+  const verdict = used
+    ? 'training uses it (TMEM_BLAS=off: not)'
+    : 'not worth its memory, so that training uses it for LoRA and attention only (TMEM_BLAS=off: not at all)';
   return `${name} (${library}), ${gain.toFixed(1)} times as fast as ggml; ${verdict}`;
 }
 
