@@ -3,6 +3,8 @@ import { TmemError } from '../errors.ts';
 import { type Blas, findBlas } from '../native/blas.ts';
 import {
   type BackendHandle,
+  type Buffer,
+  type BufferType,
   DEVICE,
   type Device,
   type GgmlContext,
@@ -74,6 +76,12 @@ export class Backends {
     const blas = findBlas();
     blas?.setThreads(threads);
     return new Backends(native, device, cpu, cpu, { threads, blas });
+  }
+
+  /** Memory for a context's tensors, in the device's own or in a layout of it; null when there is too little. */
+  allocate(context: GgmlContext, bufferType?: BufferType): Buffer | null {
+    const { native: f, main } = this;
+    return bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, main);
   }
 
   /** Whether all is the CPU's memory. */

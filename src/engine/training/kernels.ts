@@ -110,10 +110,11 @@ function timed(multiply: () => void): number {
   return (2 * INPUTS * OUTPUTS * ROWS) / best / 1e6;
 }
 
-function ggmlRate({ native: f, main }: Backends, { type, bufferType }: Kernel): number {
+function ggmlRate(backends: Backends, { type, bufferType }: Kernel): number {
+  const { native: f, main } = backends;
   const weights = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
   const w = f.new2(weights, type, INPUTS, OUTPUTS);
-  const buffer = bufferType ? f.allocateContextFrom(weights, bufferType) : f.allocateContext(weights, main);
+  const buffer = backends.allocate(weights, bufferType);
   const work = f.init({ mem_size: 1 << 18, mem_buffer: null, no_alloc: true });
   const allocator = f.allocatorNew(f.defaultBufferType(main));
   try {

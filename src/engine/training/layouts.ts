@@ -88,11 +88,13 @@ export class Layouts {
     const f = this.#f;
     const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
     const weight = f.new2(context, type, inputs, outputs);
-    const { device, main } = this.#backends;
-    const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, main);
+    const buffer = this.#backends.allocate(context, bufferType);
     try {
       // The input is made after the allocation: it would lie in the backend's own memory.
-      return buffer !== null && f.supports(device, f.mulMat(context, weight, f.new2(context, TYPE.F32, inputs, 1)));
+      return (
+        buffer !== null &&
+        f.supports(this.#backends.device, f.mulMat(context, weight, f.new2(context, TYPE.F32, inputs, 1)))
+      );
     } finally {
       if (buffer) f.bufferFree(buffer);
       f.free(context);

@@ -173,7 +173,7 @@ export class TopLayers {
     }
     for (const [bufferType, context] of contexts) {
       this.#contexts.push(context);
-      const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, this.backend);
+      const buffer = this.backends.allocate(context, bufferType);
       if (!buffer) {
         this.free();
         throw new TmemError(
@@ -225,7 +225,7 @@ export class TopLayers {
     const weight = this.#get(this.#head);
     const context = f.init({ mem_size: 1 << 14, mem_buffer: null, no_alloc: true });
     const tensor = f.new2(context, type, weight.outputs, weight.inputs);
-    const buffer = bufferType ? f.allocateContextFrom(context, bufferType) : f.allocateContext(context, this.backend);
+    const buffer = this.backends.allocate(context, bufferType);
     if (!buffer) {
       f.free(context);
       throw new TmemError('missing', 'There is not enough memory to train over the whole vocabulary.');
