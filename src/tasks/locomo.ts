@@ -73,14 +73,20 @@ export const locomo: Benchmark = {
   needsJudge: false,
   apart: [CATEGORIES[5]],
 
-  async read(file, { samples: most = Number.POSITIVE_INFINITY, seed = 0 } = {}) {
+  async read(file, { samples: most = Number.POSITIVE_INFINITY, seed = 0, sessions = Number.POSITIVE_INFINITY } = {}) {
     const samples: Sample[] = [];
     for await (const { value, where } of readJsonArray(file, 'conversations')) {
       const { sample_id: id, conversation, qa } = checked(sampleSchema, value, where);
       const said = turnsOf(conversation, where);
       const places = new Map(said.flatMap(({ id }, i) => placesIn(id).map((place) => [place, i] as const)));
       const questions = qa.map((item, i) => questionOf(item, `${id}/${i}`, seed, places));
-      samples.push({ id, turns: said.map(({ turn }) => turn), questions });
+      const read = said.filter(({ session }) => session <= sessions);
+      const answerable = ({ evidence }: BenchmarkQuestion) => evidence?.length && evidence.at(-1)! < read.length;
+      samples.push({
+        id,
+        turns: read.map(({ turn }) => turn),
+        questions: sessions === Number.POSITIVE_INFINITY ? questions : questions.filter(answerable),
+      });
       if (samples.length >= most) break;
     }
     return samples;
@@ -97,14 +103,15 @@ export const locomo: Benchmark = {
   },
 };
 
-/** In their order, with the ids that evidence names them by. */
+/** In their order, with the ids that evidence names them by, and the numbers of their sessions. */
 function turnsOf(
   conversation: Readonly<Record<string, unknown>>,
   where: string,
-): { readonly id: string; readonly turn: Turn }[] {
+): { readonly id: string; readonly session: number; readonly turn: Turn }[] {
   const numbers = Object.keys(conversation).flatMap((key) => /^session_(\d+)$/.exec(key)?.[1] ?? []);
   return numbers
-    .sort((a, b) => Number(a) - Number(b))
+    .map(Number)
+    .sort((a, b) => a - b)
     .flatMap((n) => {
       const session = checked(sessionSchema, conversation[`session_${n}`], `${where}: session_${n}`);
       const time = isoTime(conversation[`session_${n}_date_time`], `${where}: session_${n}_date_time`);
@@ -112,7 +119,7 @@ function turnsOf(
         const shared = blip_caption ? SHARED.replace('{caption}', () => blip_caption) : '';
         const content = [text, shared].filter(Boolean).join(' ');
         const turn: Turn = { role: 'user', speaker, content, time };
-        return content ? [{ id, turn }] : [];
+        return content ? [{ id, session: n, turn }] : [];
       });
     });
 }

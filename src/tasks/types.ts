@@ -46,6 +46,8 @@ export interface ReadOptions {
   readonly samples?: number | undefined;
   /** Of what is shuffled. Default 0. */
   readonly seed?: number | undefined;
+  /** `locomo`: only the first so many sessions, and the questions whose marked evidence lies in them. Default: all. */
+  readonly sessions?: number | undefined;
   /** `search`: questions that are merged into one. Default 2. */
   readonly objectives?: number | undefined;
   /** `search`: the documents that are searched. Default: `corpus.jsonl` in the folder of the questions. */

@@ -70,6 +70,13 @@ test('only the samples that are named are asked', async () => {
   });
 });
 
+test('some sessions are read, which is said in the result, and a run of all of them has a folder of its own', async () => {
+  const args = ['locomo', '--small', '--methods', 'none', '--out', join(folder, 'sessions')];
+  const { value } = await bench(...args, '--sessions', '2');
+  assert.equal(value.sessions, 2);
+  await assert.rejects(bench(...args), { code: 'usage', message: /another sessions/ });
+});
+
 test('the context holds the whole stream only where a method wants it', async () => {
   const sizes = [];
   for (const methods of ['none', 'full']) {

@@ -110,6 +110,23 @@ test('LoCoMo: sessions are read in the order of their numbers, and dates without
   assert.deepEqual([turns.at(-1)!.content, turns.at(-1)!.time], ['Last.', '2024-04-08T12:00']);
 });
 
+test('LoCoMo: of some sessions only what is said in them, and the questions whose evidence all lies there', async () => {
+  const file = asset('locomo.json');
+  const all = await locomo.read(file);
+  const some = await locomo.read(file, { sessions: 2 });
+  assert.deepEqual(
+    some.map(({ turns }) => turns.length),
+    [20, 20],
+  );
+  for (const [i, { turns, questions }] of some.entries()) {
+    assert.deepEqual(turns, all[i]!.turns.slice(0, 20));
+    const answerable = all[i]!.questions.filter(({ evidence }) => evidence!.length && evidence!.every((at) => at < 20));
+    assert.deepEqual(questions, answerable);
+    assert.ok(questions.length > 0 && questions.length < all[i]!.questions.length);
+  }
+  assert.deepEqual(await locomo.read(file, { sessions: 3 }), all);
+});
+
 const EDDA_MENDS = 'She was here yesterday. She can mend it for 2,400 euros, which is half of what I feared.';
 const MILO_IS_HIRED = 'You should have knocked at the back door. I have hired a student, Milo, for the mornings.';
 

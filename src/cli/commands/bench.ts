@@ -22,6 +22,7 @@ interface BenchOptions {
   readonly budget: number;
   readonly conversations?: string;
   readonly samples?: number;
+  readonly sessions?: number;
   readonly limit?: number;
   readonly corpus?: string;
   readonly objectives?: number;
@@ -56,6 +57,7 @@ export function register(program: Command, io: CliIo): void {
     .option('--budget <tokens>', 'length of the working context', whole('--budget'), 2048)
     .option('--conversations <ids>', 'only these samples, separated by commas')
     .option('--samples <n>', 'only the first so many samples', whole('--samples'))
+    .option('--sessions <n>', 'locomo: only the first so many sessions, and the questions on them', whole('--sessions'))
     .option('--limit <n>', 'at most so many questions of each sample, spread over all', whole('--limit'))
     .option('--runs <n>', 'repeat everything, sampled, for mean and deviation', whole('--runs'), 1)
     .option('--seed <n>', 'of sampling and of shuffled choices', whole('--seed', 0), 1)
@@ -81,7 +83,7 @@ async function bench(io: CliIo, name: string, options: BenchOptions): Promise<vo
   const names = options.ablation === undefined ? listOf(options.methods) : ablation(options.ablation);
   if (names.length === 0) throw new TmemError('usage', '--methods names no method; see tmem bench --help.');
   const methods = [...new Set(names)].map(getMethod);
-  const { runs, seed, temperature, budget, parallel, corpus, objectives, embedder: embedderName } = options;
+  const { runs, seed, temperature, budget, parallel, sessions, corpus, objectives, embedder: embedderName } = options;
   if (runs > 1 && temperature === 0)
     throw new TmemError('usage', `${runs} greedy runs would all be the same; give --temperature, or leave --runs out.`);
   if (benchmark.needsJudge && !options.judge)
@@ -94,7 +96,10 @@ async function bench(io: CliIo, name: string, options: BenchOptions): Promise<vo
 
   const { signal } = io;
   const data = options.small ? smallSet(name) : (options.data ?? (await fetchData(name, { signal, onNote: io.note })));
-  const samples = select(await benchmark.read(data, { samples: options.samples, seed, corpus, objectives }), options);
+  const samples = select(
+    await benchmark.read(data, { samples: options.samples, seed, sessions, corpus, objectives }),
+    options,
+  );
   const contextSize = await contextOf(samples, budget, methods);
   const engine = await io.openEngine({ model: options.model, contextSize, training: trainingOf('default') });
   const embedder = methods.some(({ embeds }) => embeds) ? await openEmbedder(io, embedderName) : undefined;
@@ -106,6 +111,7 @@ async function bench(io: CliIo, name: string, options: BenchOptions): Promise<vo
       ...{ budget, runs, seed, temperature, parallel, signal },
       settings: {
         embedder: embedderName,
+        ...(sessions !== undefined && { sessions }),
         ...(objectives !== undefined && { objectives }),
         ...(corpus !== undefined && { corpus: await hashOfFile(corpus) }),
       },
@@ -180,9 +186,12 @@ function select(samples: readonly Sample[], { conversations, limit }: BenchOptio
       `The data has no "${unknown}"; it has ${some.join(', ')}${samples.length > some.length ? ', ...' : ''}.`,
     );
   }
-  return samples
+  const selected = samples
     .filter(({ id }) => wanted === undefined || wanted.includes(id))
     .map((sample) => ({ ...sample, questions: spread(sample.questions, limit) }));
+  if (selected.every(({ questions }) => questions.length === 0))
+    throw new TmemError('usage', 'Nothing is asked about what is read; give more --sessions or other --conversations.');
+  return selected;
 }
 
 function spread(questions: readonly BenchmarkQuestion[], limit = questions.length): BenchmarkQuestion[] {
