@@ -89,7 +89,7 @@ export function register(program: Command, io: CliIo): void {
     policy.command('eval').option('--env <name>', `${ENVIRONMENT} (default: that of --out, or synthetic)`),
   )
     .description('compare a policy with the model that it was trained from on held-out tasks')
-    .option('--out <dir>', 'folder of a training: its settings, its environment unless --env names one')
+    .option('--out <dir>', 'folder of a training: its settings and environment, as far as no others are given')
     .option('--adapter <file>', 'another policy, as a GGUF adapter')
     .option('--tasks <n>', 'held-out tasks', whole('--tasks'), 32)
     .option('--temperature <t>', 'of sampling; 0 is greedy', numberOption('--temperature'), 0)
@@ -107,7 +107,7 @@ export function register(program: Command, io: CliIo): void {
 
 function withEnvironment(command: Command): Command {
   return command
-    .option('--grade <grade>', 'synthetic: easy, updates, distractors or two-hop', 'easy')
+    .option('--grade <grade>', 'synthetic: easy (default), updates, distractors or two-hop')
     .option('--data <file>', 'the published data, for all others')
     .option('--corpus <file>', 'search: the documents that are searched')
     .option('--objectives <n>', 'search: questions merged into one', whole('--objectives'))
@@ -128,7 +128,7 @@ async function train(io: CliIo, options: TrainOptions): Promise<void> {
     throw new TmemError('usage', `${options.out} holds a training; go on with it by \`tmem policy resume --out\`.`);
   const engine = await open(io, options, settings);
   const { env, model, context } = options;
-  const run = { model, context, env, options: Object.fromEntries(OPTION_KEYS.map((key) => [key, options[key]])) };
+  const run = { model, context, env, options: { ...given(options) } };
   await (await import('../../policy/run-file.ts')).saveRun(options.out, run);
   await runTraining(io, { engine, environment, settings, folder: options.out, resume: false });
 }
@@ -212,10 +212,8 @@ async function evaluate(io: CliIo, options: EvalOptions): Promise<void> {
     : trainSettings('laptop', own);
   const { readRun } = await import('../../policy/run-file.ts');
   const run = out === undefined ? undefined : await readRun(out);
-  const environment =
-    run && options.env === undefined
-      ? await openEnvironment(run.env, run.options)
-      : await openEnvironment(options.env ?? 'synthetic', options);
+  const { env = run?.env ?? 'synthetic' } = options;
+  const environment = await openEnvironment(env, { ...(run?.env === env && run.options), ...given(options) });
   const { model = run?.model, context = run?.context } = options;
   const engine = await open(io, { model, context }, settings);
   const policy = adapter === undefined ? checkpoint!.state.policy : await loadPolicy(adapter, engine.model);
@@ -301,6 +299,12 @@ async function open(io: CliIo, { model, context }: Pick<ModelOptions, 'model' | 
   const attention = targets?.some((target) => target.startsWith('attn_')) ?? true;
   const training = { layers, attention, keys: rollout.write === 'weights' && rollout.recipe === 'default' };
   return io.openEngine({ model, contextSize: context, training });
+}
+
+/** The options of an environment that were given. */
+function given(options: EnvironmentOptions): EnvironmentOptions {
+  const keys = OPTION_KEYS.filter((key) => options[key] !== undefined);
+  return Object.fromEntries(keys.map((key) => [key, options[key]]));
 }
 
 async function openRun(io: CliIo, folder: string, settings: TrainSettings) {
