@@ -9,10 +9,11 @@
  * - `tmem-recall` asks theta0 + Delta the bare question, nine times if it is not sure, and shows what it is surest of, if it is, to theta0, which answers in the form that is
  *   asked for: pairs are whole sentences, and so are the answers of what was trained on them. Where the ledger has a pair that says the same, the
  *   day on which that was said stands beside it.
- * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): beside the five nearest pairs it shows the
- *   turns nearest to the question, looked for in their context and by the pairs that were made from them, too (as documents are by the queries
- *   that a model expects for them: Nogueira et al., arXiv 1904.08375). `tmem-hybrid-text` shows the same without what the weights say. Read
- *   by theta0 + Delta it was answered worse (LOG.md).
+ * - `tmem-hybrid` does so with the turns themselves as explicit memory, with dates (memory/dates.ts): it shows the turns nearest to the question,
+ *   looked for in their context and by the pairs that were made from them, too (as documents are by the queries that a model expects for them:
+ *   Nogueira et al., arXiv 1904.08375), and of the five nearest pairs those whose turn is not among them: read beside its turn, a pair was
+ *   answered from in its place. `tmem-hybrid-text` shows the same without what the weights say. Read by theta0 + Delta it was answered worse
+ *   (LOG.md).
  *
  * An engine has one Delta in force: no other of these methods may be open on it between the reading and the answers.
  */
@@ -133,12 +134,14 @@ function answering(reading: Reading, variant: Variant): Method {
       }
       const query = question.query ?? text;
       const standing = standingPairs(state.writes);
-      const facts = nearestInOrder(standing, query, retrieve).map(noteOf);
-      const before = [...(useExplicit ? [state.explicit] : []), ...facts];
+      const pairs = nearestInOrder(standing, query, retrieve);
       const recollected = by === 'recollection' ? await recollectOnce(query) : undefined;
       const recollection = recollected === undefined ? '' : recollectionOf(recollected, standing);
-      const layOut = (found: readonly number[]) =>
-        [...before, turns?.layOut(found) ?? '', recollection].filter(Boolean).join('\n');
+      const layOut = (found: readonly number[]) => {
+        const facts = pairs.filter(({ turn }) => !turns?.covers(found, turn)).map(noteOf);
+        const texts = [useExplicit ? state.explicit : '', ...facts, turns?.layOut(found) ?? '', recollection];
+        return texts.filter(Boolean).join('\n');
+      };
       const shown = turns
         ? await mostThatFit(options, question, await turns.nearest(question, SHOWN), layOut)
         : layOut([]);

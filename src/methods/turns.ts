@@ -91,6 +91,13 @@ export class Turns {
       .map(({ index }) => index);
   }
 
+  /** Whether all of a turn is among these chunks. */
+  covers(indices: readonly number[], turn: number): boolean {
+    const end = this.#first[turn + 1] ?? this.#chunks.length;
+    for (let i = this.#first[turn]!; i < end; i++) if (!indices.includes(i)) return false;
+    return true;
+  }
+
   /** Chunks in the order in which they were said. */
   layOut(indices: readonly number[]): string {
     return indices
