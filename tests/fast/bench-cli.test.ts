@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -75,6 +75,11 @@ test('some sessions are read, which is said in the result, and a run of all of t
   const { value } = await bench(...args, '--sessions', '2');
   assert.equal(value.sessions, 2);
   await assert.rejects(bench(...args), { code: 'usage', message: /another sessions/ });
+  const data = join(folder, 'unasked.json');
+  const [first] = JSON.parse(readFileSync('assets/benchmarks/locomo.json', 'utf8'));
+  writeFileSync(data, JSON.stringify([{ ...first, qa: first.qa.slice(0, 1) }]));
+  const unasked = ['locomo', '--data', data, '--methods', 'none', '--out', join(folder, 'unasked'), '--sessions', '1'];
+  await assert.rejects(bench(...unasked), { code: 'usage', message: /^Nothing is asked about what is read; / });
 });
 
 test('the context holds the whole stream only where a method wants it', async () => {

@@ -57,10 +57,12 @@ test('a policy is trained, gone on with, and compared with the model that it beg
   assert.equal(later.episodes.length, 3);
   const gained = later.metrics.eval_reward! - before.metrics.eval_reward!;
   assert.ok(Math.abs(gains.reward!.difference - gained) < 1e-9);
-  const elsewhere = await policy<{ environment: string; tasks: number }>(
-    ...[engine, 'eval', '--out', out, '--grade', 'updates', '--tasks', '1'],
-  );
-  assert.deepEqual([elsewhere.value.environment, elsewhere.value.tasks], ['synthetic-updates', 1]);
+  for (const named of [['--env', 'synthetic'], []]) {
+    const elsewhere = await policy<{ environment: string; tasks: number }>(
+      ...[engine, 'eval', '--out', out, ...named, '--grade', 'updates', '--tasks', '1'],
+    );
+    assert.deepEqual([elsewhere.value.environment, elsewhere.value.tasks], ['synthetic-updates', 1]);
+  }
   assert.match(compared.text, /eval_reward +0\.\d+ +0\.\d+ +-?0\.\d+ \(-?0\.\d+ to -?0\.\d+\)/);
 });
 

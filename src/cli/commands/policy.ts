@@ -128,7 +128,7 @@ async function train(io: CliIo, options: TrainOptions): Promise<void> {
     throw new TmemError('usage', `${options.out} holds a training; go on with it by \`tmem policy resume --out\`.`);
   const engine = await open(io, options, settings);
   const { env, model, context } = options;
-  const run = { model, context, env, options: { ...given(options) } };
+  const run = { model, context, env, options: given(options) };
   await (await import('../../policy/run-file.ts')).saveRun(options.out, run);
   await runTraining(io, { engine, environment, settings, folder: options.out, resume: false });
 }
@@ -302,7 +302,7 @@ async function open(io: CliIo, { model, context }: Pick<ModelOptions, 'model' | 
 }
 
 /** The options of an environment that were given. */
-function given(options: EnvironmentOptions): EnvironmentOptions {
+function given(options: EnvironmentOptions): Record<string, unknown> {
   const keys = OPTION_KEYS.filter((key) => options[key] !== undefined);
   return Object.fromEntries(keys.map((key) => [key, options[key]]));
 }
